@@ -1,0 +1,1 @@
+"""What the work is made of: codecs, adapters, scenes, training and evaluation."""
