@@ -1,0 +1,112 @@
+"""Weights on disk: a folder with `config.json` and `model.safetensors`, found by path or by name. Never a pickle."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from components.errors import CotamError
+from components.files import atomic_dir, read_json, write_json
+from components.paths import ROOT
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIG = "config.json"
+TENSORS = "model.safetensors"
+
+_FETCH = "import sys, huggingface_hub as hub; print(hub.snapshot_download(sys.argv[1]))"
+
+
+def save_safetensors(
+    folder: str | Path, tensors: Mapping[str, "torch.Tensor"], config: dict[str, Any], *, half: bool = False
+) -> None:
+    """Write a model's folder, whole or not at all.
+
+    Args:
+        folder: replaced if it exists.
+        tensors: by name; copied to the CPU, any shapes and dtypes.
+        config: what is needed to build the model again; JSON values only.
+        half: store floating-point tensors as float16 (`load_safetensors` gives float32 again).
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    def stored(tensor: torch.Tensor) -> torch.Tensor:
+        tensor = tensor.detach().cpu()
+        # clone: safetensors refuses tensors that share memory
+        return (tensor.half() if half and tensor.is_floating_point() else tensor).clone().contiguous()
+
+    with atomic_dir(folder) as temporary:
+        save_file({name: stored(tensor) for name, tensor in tensors.items()}, temporary / TENSORS)
+        write_json(temporary / CONFIG, config)
+
+
+def load_safetensors(folder: str | Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
+    """Read a model's folder: tensors on the CPU (float16 becomes float32) and the configuration.
+
+    Raises:
+        CotamError: a file is missing or damaged.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config = read_json(Path(folder) / CONFIG)
+    path = Path(folder) / TENSORS
+    try:
+        tensors = load_file(path)
+    except FileNotFoundError:
+        raise CotamError(f"{path} does not exist; give a folder with {CONFIG} and {TENSORS}.") from None
+    except SafetensorError as error:
+        raise CotamError(f"{path} is damaged ({error}); copy it again.") from None
+    return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}, config
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """Find a model's folder.
+
+    Args:
+        name_or_path: a folder (as given, below the checkout, or below `pretrained/`), a registered version
+            (`models:/cotam-codec-elic@champion`), or a name on the Hugging Face hub (`llava-hf/llava-1.5-7b-hf`),
+            which is downloaded once.
+
+    Raises:
+        CotamError: nothing goes by that name.
+    """
+    name = str(name_or_path)
+    if name.startswith("models:/"):
+        return _from_registry(name)
+    for folder in (Path(name).expanduser(), ROOT / name, ROOT / "pretrained" / name):
+        if folder.is_dir():
+            return folder
+    if Path(name).exists():
+        raise CotamError(f"{name} is a file; give the folder that holds the model's {CONFIG}.")
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) and not name.startswith("pretrained/"):
+        return _from_hub(name)
+    raise CotamError(f"There is no model at {name}; give a folder, models:/NAME@ALIAS, or a Hugging Face name.")
+
+
+def _from_registry(uri: str) -> Path:
+    from components.tracking import client
+
+    return client.download(uri)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HfHubHTTPError):
+        pass
+    # A process of its own: this one has told the hub's library to stay offline, which it reads only once.
+    environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
+    fetch = subprocess.run([sys.executable, "-c", _FETCH, name], env=environment, stdout=subprocess.PIPE, text=True)
+    if fetch.returncode:
+        raise CotamError(f"The model {name} is neither a folder here nor could it be fetched from the Hugging Face hub.")
+    return Path(fetch.stdout.strip().splitlines()[-1])
