@@ -1,0 +1,241 @@
+"""params.yaml as typed, checked, frozen settings.
+
+A mistake in the file is one sentence that names the key, before anything runs: a misspelt knob must never be a knob
+that silently did nothing.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from components.errors import CotamError
+from components.paths import ROOT
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Quality = Annotated[int, Field(ge=0, le=9)]
+Percent = Annotated[int, Field(ge=0, le=100)]
+Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """Strict: 1 is not "1", a key that is not here is an error, and nothing changes after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Scenes(Section):
+    """The embedded world (components/scenes)."""
+
+    images: Annotated[int, Field(ge=1, le=1_000_000)]
+    size: Literal[128, 256, 384, 512]
+
+
+class Data(Section):
+    """What the adapter learns from (components/data)."""
+
+    source: Annotated[str, Field(min_length=1)]
+    shard_images: Positive
+    minimum_side: Positive
+    maximum_pixels: Positive
+
+
+class Model(Section):
+    """A folder, `models:/NAME@ALIAS`, or a Hugging Face name (components/weights.py)."""
+
+    weights: Annotated[str, Field(min_length=1)]
+
+
+class Guidance(Section):
+    """Which regions get more bits (components/codec/guidance.py; paper, section 3.2)."""
+
+    tower: Annotated[str, Field(min_length=1)]
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    grid: Annotated[int, Field(ge=1, le=64)]
+    k: Annotated[float, Field(ge=0, le=5)]
+
+
+class Adapter(Section):
+    """The latent feature adapter and how it is trained (components/adapter; paper, section 3.3)."""
+
+    lambda_low: Weight
+    lambda_high: Weight
+    warmup_epochs: Annotated[int, Field(ge=0, le=1000)]
+    joint_epochs: Annotated[int, Field(ge=0, le=1000)]
+    batch: Positive
+    learning_rate: Annotated[float, Field(gt=0, le=1)]
+    heads: Positive
+
+
+class Evaluation(Section):
+    """What is measured, at which rates (components/evaluation)."""
+
+    images: Positive
+    qualities: Annotated[tuple[Quality, ...], Field(min_length=1)]
+    jpeg_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
+    webp_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
+    bootstrap: Positive
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Evaluation":
+        for key in ("qualities", "jpeg_qualities", "webp_qualities"):
+            values = getattr(self, key)
+            if list(values) != sorted(set(values)):
+                raise ValueError(f"{key} must rise without repeating a value")
+        return self
+
+
+class Settings(Section):
+    """Every knob, as in params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    threads: Annotated[int, Field(ge=1, le=256)]
+    scenes: Scenes
+    data: Data
+    codecs: Annotated[tuple[Name, ...], Field(min_length=1)]
+    codec: dict[Name, Model]
+    mllms: Annotated[tuple[Name, ...], Field(min_length=1)]
+    mllm: dict[Name, Model]
+    guidance: Guidance
+    adapter: Adapter
+    evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _names_are_defined(self) -> "Settings":
+        for listing, entries in (("codecs", self.codec), ("mllms", self.mllm)):
+            names = getattr(self, listing)
+            for name in names:
+                if name not in entries:
+                    raise ValueError(f"{listing} names {name}, but there is no {listing[:-1]}.{name}")
+            if len(set(names)) != len(names):
+                raise ValueError(f"{listing} names something twice")
+        return self
+
+
+def load(path: str | Path = ROOT / "params.yaml", overrides: Mapping[str, str] | None = None) -> Settings:
+    """Read and check a settings file.
+
+    Args:
+        path: params.yaml or a profile with the same keys.
+        overrides: dotted key to a YAML value, such as {"adapter.lambda_high": "0.5"}; the key must exist.
+
+    Raises:
+        CotamError: one sentence that names the file and the dotted key.
+    """
+    raw = read_yaml(path)
+    for key, value in (overrides or {}).items():
+        _override(raw, key, value)
+    try:
+        text = json.dumps(raw)
+    except TypeError as error:
+        raise CotamError(f"{Path(path).name}: a value is neither a number, a text nor a list ({error}).") from None
+    try:
+        # From JSON, because there a list is a strict tuple; from Python it is not.
+        return Settings.model_validate_json(text)
+    except ValidationError as error:
+        raise CotamError(f"{Path(path).name}: {_sentence(error)}") from None
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """Read a YAML mapping as DVC reads it (YAML 1.2: `1e-3` is a number; a key given twice is an error).
+
+    Raises:
+        CotamError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        value = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader)
+    except FileNotFoundError:
+        raise CotamError(f"{path} does not exist; run cotam in a checkout of the project.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise CotamError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(value, dict):
+        raise CotamError(f"{path} must be a mapping of settings, such as `seed: 7`.")
+    return value
+
+
+def dotted_keys(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every dotted key with its value, sections included: ("adapter", {...}), ("adapter.batch", 32), ..."""
+    for name, child in value.items() if isinstance(value, dict) else ():
+        yield f"{prefix}{name}", child
+        yield from dotted_keys(child, f"{prefix}{name}.")
+
+
+class _Loader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+
+
+def _override(raw: dict[str, Any], key: str, value: str) -> None:
+    known = dict(dotted_keys(raw))
+    if key not in known:
+        raise CotamError(f"params.yaml: {_unknown(key, known)}")
+    section = raw
+    *parents, last = key.split(".")
+    for name in parents:
+        section = section[name]
+    try:
+        section[last] = yaml.load(value, Loader=_Loader)
+    except yaml.YAMLError:
+        raise CotamError(f"params.yaml: the value {value!r} for {key} is not valid YAML.") from None
+
+
+def _unknown(key: str, known: Any) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1)
+    return f"{key} is not a setting" + (f"; did you mean {close[0]}?" if close else ".")
+
+
+_PLAIN = (
+    ("Input should be a valid integer", "must be a whole number"),
+    ("Input should be a valid number", "must be a number"),
+    ("Input should be a valid string", "must be a text"),
+    ("Input should be a valid array", "must be a list"),
+    ("Input should be an object", "must be a section of settings"),
+    ("Input should be", "must be"),
+)
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first thing that is wrong, in one sentence. A misspelt key is also a missing one; the misspelling is said."""
+    first = min(error.errors(), key=lambda detail: detail["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"] if part != "[key]")
+    match first["type"]:
+        case "extra_forbidden":
+            return _unknown(key, _schema_keys())
+        case "missing":
+            return f"{key} is missing."
+        case "too_short":
+            return f"{key} must not be empty."
+        case "string_pattern_mismatch":
+            return f"{key} must be a name of small letters, digits, - and _, not {json.dumps(first['input'])}."
+        case "value_error":
+            return f"{key + '.' if key else ''}{first['ctx']['error']}."
+    message = first["msg"]
+    for before, after in _PLAIN:
+        message = message.replace(before, after)
+    return f"{key} {message}, not {json.dumps(first['input'])}."
+
+
+def _schema_keys(model: type[BaseModel] = Settings, prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _schema_keys(field.annotation, f"{prefix}{name}.")
+    return keys
