@@ -1,0 +1,79 @@
+"""Which project files a module's behaviour comes from: what it imports, and what that imports, in functions too.
+
+A pipeline stage depends on exactly these files, so that a change of code re-runs the stages that the code is part of
+and no other. Imports are read from the source; nothing is executed.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from components.paths import ROOT
+
+ONLY_REPORTS = ("components.tracking", "components.progress")
+"""Code that says what a step does and cannot change what it does."""
+
+
+def import_closure(module: str, root: Path = ROOT, without: tuple[str, ...] = ONLY_REPORTS) -> list[Path]:
+    """The files of the project that `module` consists of, sorted, relative to `root`.
+
+    Imports inside functions count; those under `if TYPE_CHECKING:` do not, because they never run.
+
+    Args:
+        module: dotted name, such as "components.training.step_joint".
+        root: the checkout.
+        without: modules and packages that are left out, with what only they import.
+
+    Raises:
+        FileNotFoundError: there is no such module in the project.
+    """
+    if _file(module, root) is None:
+        raise FileNotFoundError(f"there is no module {module} below {root}")
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _file(name, root)
+        left_out = any(name == other or name.startswith(f"{other}.") for other in without)
+        if path is None or name in found or left_out:
+            continue
+        found[name] = path
+        package, _, _ = name.rpartition(".")
+        if package:  # Python runs the package's __init__ first
+            waiting.append(package)
+        waiting.extend(_imports(name, path))
+    return sorted(path.relative_to(root) for path in found.values())
+
+
+def _file(module: str, root: Path) -> Path | None:
+    """The source of a module or package of the project; None for a library, or for a name that is not a module."""
+    base = root.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def _imports(module: str, path: Path) -> Iterator[str]:
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in _run_time_nodes(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = package.split(".")
+                base = ".".join([*parents[: len(parents) - node.level + 1], *base.split(".")]).strip(".")
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)  # a submodule or a mere name
+
+
+def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            for other in child.orelse:
+                yield other
+                yield from _run_time_nodes(other)
+        else:
+            yield child
+            yield from _run_time_nodes(child)

@@ -1,0 +1,278 @@
+"""The steps of the pipeline, as data. `pipelines/generate.py` writes dvc.yaml from this; `cotam step` runs one.
+
+A step is told here what it may read. It sees the settings it declares and no others, writes into an empty folder, and
+its results appear in their place only when all of them are there.
+"""
+
+import hashlib
+import importlib
+import itertools
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components import config, environment
+from components.closure import import_closure
+from components.errors import CotamError
+from components.files import read_json, replace, sha256, sha256_tree
+from components.locks import stage_lock
+from components.paths import ROOT, Paths, instance_name
+from components.step_inputs import Params, StepInputs
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step. Strings may hold {codec} and {mllm}, which stand for the names of an instance.
+
+    Attributes:
+        name: of the DVC stage; an instance is called `name@codec-mllm`.
+        module: has `run(inputs: StepInputs) -> None`.
+        summary: one line for `cotam step --help`.
+        params: dotted keys of params.yaml, the only ones that `run` sees; a section's name stands for all of it.
+        models: keys of data/weights.json: the step depends on these models' hashes.
+        deps: files and folders that it reads; its code is not listed, it is found.
+        out: the folder that it writes.
+        outs: the names in that folder that are results; empty: the whole folder is one.
+        metrics: further names, which `dvc metrics show` and `dvc params diff` understand.
+        pool: which machines it wants, `cpu` or `gpu`.
+        matrix: what it is repeated over.
+    """
+
+    name: str
+    module: str
+    summary: str
+    out: str
+    params: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    deps: tuple[str, ...] = ()
+    outs: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    pool: str = "cpu"
+    matrix: tuple[str, ...] = ()
+
+
+_PAIR = ("codec", "mllm")
+_ADAPTER = ("adapter.batch", "adapter.heads", "adapter.learning_rate")
+_TRAINING = ("seed", "threads", "codec.{codec}", "mllm.{mllm}", "guidance", *_ADAPTER)
+_RATES = ("evaluation.jpeg_qualities", "evaluation.qualities", "evaluation.webp_qualities")
+
+STEPS = (
+    Step(
+        name="weights",
+        module="components.step_weights",
+        summary="hash the models that the settings name",
+        params=("codec", "codecs", "guidance.tower", "mllm", "mllms"),
+        deps=("pretrained",),
+        out="data",
+        outs=("weights.json",),
+    ),
+    Step(
+        name="render",
+        module="components.scenes.step_render",
+        summary="draw the scenes that the adapter learns from",
+        params=("scenes", "seed"),
+        out="data/scenes",
+    ),
+    Step(
+        name="shard",
+        module="components.data.step_shard",
+        summary="pack a folder of images into tar shards",
+        params=("data", "seed"),
+        deps=("${data.source}",),
+        out="data/shards",
+    ),
+    Step(
+        name="benchmarks",
+        module="components.evaluation.step_benchmarks",
+        summary="draw the benchmarks' images and write their questions",
+        params=("evaluation.images", "scenes.size", "seed"),
+        out="data/benchmarks",
+    ),
+    Step(
+        name="rate",
+        module="components.evaluation.step_rate",
+        summary="encode the benchmarks with every method at every quality",
+        params=("codec.{codec}", "guidance", "seed", "threads", *_RATES),
+        models=("codec.{codec}", "tower"),
+        deps=("data/benchmarks",),
+        out="results/rate/{codec}",
+        outs=("rates.json", "streams.zip"),
+        matrix=("codec",),
+    ),
+    Step(
+        name="warmup",
+        module="components.training.step_warmup",
+        summary="train the adapter on the low-level loss alone",
+        params=("adapter.warmup_epochs", *_TRAINING),
+        models=("codec.{codec}", "mllm.{mllm}", "tower"),
+        deps=("data/shards",),
+        out="results/warmup/{codec}-{mllm}",
+        outs=("adapter",),
+        metrics=("metrics.json",),
+        pool="gpu",
+        matrix=_PAIR,
+    ),
+    Step(
+        name="joint",
+        module="components.training.step_joint",
+        summary="train the adapter on both losses",
+        params=("adapter.joint_epochs", "adapter.lambda_high", "adapter.lambda_low", *_TRAINING),
+        models=("codec.{codec}", "mllm.{mllm}", "tower"),
+        deps=("data/shards", "results/warmup/{codec}-{mllm}/adapter"),
+        out="results/joint/{codec}-{mllm}",
+        outs=("adapter",),
+        metrics=("metrics.json",),
+        pool="gpu",
+        matrix=_PAIR,
+    ),
+    Step(
+        name="evaluate",
+        module="components.evaluation.step_evaluate",
+        summary="ask the MLLM about what was decoded",
+        params=("codec.{codec}", "mllm.{mllm}", "seed", "threads", *_RATES),
+        models=("codec.{codec}", "mllm.{mllm}"),
+        deps=(
+            "components/evaluation/tasks",
+            "data/benchmarks",
+            "results/joint/{codec}-{mllm}/adapter",
+            "results/rate/{codec}/streams.zip",
+        ),
+        out="results/scores/{codec}-{mllm}",
+        outs=("samples", "scores.json"),
+        metrics=("metrics.json",),
+        pool="gpu",
+        matrix=_PAIR,
+    ),
+    Step(
+        name="report",
+        module="components.reporting.step_report",
+        summary="rate-score curves, BD-rates and the page that shows them",
+        params=(
+            "adapter", "codec", "codecs", "data", "evaluation", "guidance", "mllm", "mllms", "scenes", "seed", "threads",
+        ),
+        deps=("data/benchmarks", "results/joint", "results/rate", "results/scores", "results/warmup"),
+        out="results/report",
+        outs=("index.html",),
+        metrics=("summary.json",),
+    ),
+)  # fmt: skip
+
+
+def find(name: str) -> Step:
+    """The step of that name.
+
+    Raises:
+        CotamError: there is none.
+    """
+    for step in STEPS:
+        if step.name == name:
+            return step
+    raise CotamError(f"There is no step {name}; the steps are {', '.join(step.name for step in STEPS)}.")
+
+
+def instances(step: Step, settings: config.Settings) -> Iterator[dict[str, str]]:
+    """What a step is run with: {} for most, else {"codec": "elic", "mllm": "micro-llava"} and so on."""
+    names = {"codec": settings.codecs, "mllm": settings.mllms}
+    for values in itertools.product(*(names[axis] for axis in step.matrix)):
+        yield dict(zip(step.matrix, values, strict=True))
+
+
+def declared(step: Step, settings: config.Settings, instance: dict[str, str]) -> dict[str, Any]:
+    """The settings that an instance of a step sees, as nested dictionaries of JSON values."""
+    everything = settings.model_dump(mode="json")
+    seen: dict[str, Any] = {}
+    for template in step.params:
+        *parents, last = template.format(**instance).split(".")
+        source, target = everything, seen
+        for name in parents:
+            source, target = source[name], target.setdefault(name, {})
+        target[last] = source[last]
+    return seen
+
+
+def run_step(name: str, codec: str | None = None, mllm: str | None = None, paths: Paths = Paths()) -> None:  # noqa: B008
+    """Run one instance of a step in a checkout, to the end or not at all.
+
+    Raises:
+        CotamError: an unknown or ambiguous instance, a missing input, or a step that did not write what it declares.
+    """
+    step = find(name)
+    settings = config.load(paths.root / "params.yaml")
+    instance = _instance(step, settings, {"codec": codec, "mllm": mllm})
+    params = declared(step, settings, instance)
+    stage = "@".join(part for part in (name, instance_name(**instance)) if part)
+    environment.be_quiet()
+    environment.use_threads(settings.threads)
+
+    with stage_lock(stage):
+        work = paths.root / ".cotam/work" / stage / input_hash(step, instance, params, paths)
+        target = paths.root / step.out.format(**instance)
+        out = target.with_name(f".{target.name}.{step.name}.tmp")  # the same name after a kill, so none are left over
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            from components.tracking.stage_run import stage_run
+
+            with stage_run(stage, params) as log:
+                inputs = StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, **instance)
+                importlib.import_module(step.module).run(inputs)
+            _publish(step, out, target)
+        finally:
+            shutil.rmtree(out, ignore_errors=True)
+        shutil.rmtree(work.parent)
+
+
+def input_hash(step: Step, instance: dict[str, str], params: dict[str, Any], paths: Paths) -> str:
+    """Sixteen hex digits over all that goes into an instance: settings, libraries, models, code and data.
+
+    A folder with a manifest.json (which holds the hashes of the files beside it) is known by its manifest.
+
+    Raises:
+        CotamError: an input is missing.
+    """
+    parts = {"step": step.name, **instance, "params": params, "libraries": environment.numeric_fingerprint()}
+    models = read_json(paths.weights) if step.models else {}
+    for key in (key.format(**instance) for key in step.models):
+        kind, _, name = key.partition(".")
+        parts[key] = models[kind][name] if name else models[kind]
+    for dependency in step.deps:
+        name = params["data"]["source"] if dependency == "${data.source}" else dependency.format(**instance)
+        path = paths.root / name
+        if not path.exists():
+            raise CotamError(f"The step {step.name} needs {name}, which is not there; run `dvc repro`.")
+        manifest = path / "manifest.json"
+        parts[name] = sha256(manifest if manifest.exists() else path) if not path.is_dir() or manifest.exists() else (
+            sha256_tree(path)
+        )
+    for file in import_closure(step.module, ROOT):
+        parts[str(file)] = sha256(ROOT / file)
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _instance(step: Step, settings: config.Settings, given: dict[str, str | None]) -> dict[str, str]:
+    asked = {axis: value for axis, value in given.items() if value is not None}
+    choices = [choice for choice in instances(step, settings) if asked.items() <= choice.items()]
+    if len(choices) == 1:
+        return choices[0]
+    known = "; ".join(" ".join(f"--{axis} {value}" for axis, value in choice.items()) or "no options"
+                      for choice in instances(step, settings))
+    raise CotamError(f"The step {step.name} is run with one of: {known}.")
+
+
+def _publish(step: Step, out: Path, target: Path) -> None:
+    """Give the results their place; complain about what is missing or was never declared."""
+    names = {*step.outs, *step.metrics}
+    if not names:
+        replace(out, target)
+        return
+    written = {path.name for path in out.iterdir()}
+    if written != names:
+        raise CotamError(
+            f"The step {step.name} should write {', '.join(sorted(names))} but wrote {', '.join(sorted(written))}."
+        )
+    for name in sorted(names):
+        replace(out / name, target / name)
