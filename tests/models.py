@@ -19,11 +19,11 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}ASSISTANT:{% endif %}"
 )
 
-WORDS = (
-    "USER ASSISTANT : ? . , ( ) A B C D E How many circles squares triangles are there Is a red blue green yellow "
-    "circle square triangle in the picture What colour is number word shown yes no one two three four five six seven "
-    "eight nine zero small large left right top bottom Answer with option 's letter from given choices directly or"
-).split()
+WORDS = """
+USER ASSISTANT : ? . , ( ) A B C D E How many circles squares triangles are there Is a red blue green yellow circle
+square triangle in the picture What colour is number word shown yes no one two three four five six seven eight nine zero
+small large left right top bottom Answer with option 's letter from given choices directly or
+"""
 
 
 def tiny_tokenizer():
@@ -32,7 +32,7 @@ def tiny_tokenizer():
     from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
-    vocabulary = {token: index for index, token in enumerate(special + list(dict.fromkeys(WORDS)))}
+    vocabulary = {token: index for index, token in enumerate(special + list(dict.fromkeys(WORDS.split())))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
