@@ -1,7 +1,8 @@
 """Which project files a module's behaviour comes from: what it imports, and what that imports, in functions too.
 
 A pipeline stage depends on exactly these files, so that a change of code re-runs the stages that the code is part of
-and no other. Imports are read from the source; nothing is executed.
+and no other. Imports are read from the source; nothing is executed. Files that are not Python (a page's template)
+belong to the modules beside them.
 """
 
 import ast
@@ -42,7 +43,10 @@ def import_closure(module: str, root: Path = ROOT, without: tuple[str, ...] = ON
         if package:  # Python runs the package's __init__ first
             waiting.append(package)
         waiting.extend(_imports(name, path))
-    return sorted(path.relative_to(root) for path in found.values())
+    files = set(found.values())
+    for folder in {path.parent for path in files}:
+        files.update(path for path in folder.iterdir() if path.is_file() and path.suffix not in (".py", ".pyc", ".tmp"))
+    return sorted(path.relative_to(root) for path in files)
 
 
 def _file(module: str, root: Path) -> Path | None:

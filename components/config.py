@@ -172,7 +172,8 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key} is there twice", key_node.start_mark)
+                where = key_node.start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key} is there twice", where)
             seen.add(key)
         return super().construct_mapping(node, deep)
 

@@ -24,7 +24,7 @@ def temporary_name(path: Path) -> Path:
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path to write a file to; it becomes `path` when the block ends well, and is removed otherwise."""
+    """Give a temporary path to write a file to; it becomes `path` when the block ends well, else it is removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_name(path)

@@ -68,3 +68,6 @@ class Paths:
     def report(self) -> Path:
         """`index.html` and `summary.json` (stage `report`); `run.json` is put beside them by whoever drove the run."""
         return self.root / "results/report"
+
+
+CHECKOUT = Paths()

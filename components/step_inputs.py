@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from components.errors import CotamError
-from components.paths import Paths
+from components.paths import CHECKOUT, Paths
 from components.weights import resolve
 
 
@@ -94,7 +94,7 @@ class StepInputs:
     out: Path
     codec: str | None = None
     mllm: str | None = None
-    paths: Paths = Paths()
+    paths: Paths = CHECKOUT
     log: Log = field(default_factory=SilentLog)
 
     @property

@@ -19,7 +19,7 @@ from components.closure import import_closure
 from components.errors import CotamError
 from components.files import read_json, replace, sha256, sha256_tree
 from components.locks import stage_lock
-from components.paths import ROOT, Paths, instance_name
+from components.paths import CHECKOUT, ROOT, Paths, instance_name
 from components.step_inputs import Params, StepInputs
 
 
@@ -193,7 +193,7 @@ def declared(step: Step, settings: config.Settings, instance: dict[str, str]) ->
     return seen
 
 
-def run_step(name: str, codec: str | None = None, mllm: str | None = None, paths: Paths = Paths()) -> None:  # noqa: B008
+def run_step(name: str, codec: str | None = None, mllm: str | None = None, paths: Paths = CHECKOUT) -> None:
     """Run one instance of a step in a checkout, to the end or not at all.
 
     Raises:
@@ -245,9 +245,10 @@ def input_hash(step: Step, instance: dict[str, str], params: dict[str, Any], pat
         if not path.exists():
             raise CotamError(f"The step {step.name} needs {name}, which is not there; run `dvc repro`.")
         manifest = path / "manifest.json"
-        parts[name] = sha256(manifest if manifest.exists() else path) if not path.is_dir() or manifest.exists() else (
-            sha256_tree(path)
-        )
+        if manifest.exists():
+            parts[name] = sha256(manifest)
+        else:
+            parts[name] = sha256_tree(path) if path.is_dir() else sha256(path)
     for file in import_closure(step.module, ROOT):
         parts[str(file)] = sha256(ROOT / file)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -258,8 +259,10 @@ def _instance(step: Step, settings: config.Settings, given: dict[str, str | None
     choices = [choice for choice in instances(step, settings) if asked.items() <= choice.items()]
     if len(choices) == 1:
         return choices[0]
-    known = "; ".join(" ".join(f"--{axis} {value}" for axis, value in choice.items()) or "no options"
-                      for choice in instances(step, settings))
+    known = "; ".join(
+        " ".join(f"--{axis} {value}" for axis, value in choice.items()) or "no options"
+        for choice in instances(step, settings)
+    )
     raise CotamError(f"The step {step.name} is run with one of: {known}.")
 
 

@@ -108,5 +108,5 @@ def _from_hub(name: str) -> Path:
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
     fetch = subprocess.run([sys.executable, "-c", _FETCH, name], env=environment, stdout=subprocess.PIPE, text=True)
     if fetch.returncode:
-        raise CotamError(f"The model {name} is neither a folder here nor could it be fetched from the Hugging Face hub.")
+        raise CotamError(f"The model {name} is neither a folder here nor could it be fetched from Hugging Face.")
     return Path(fetch.stdout.strip().splitlines()[-1])

@@ -1,0 +1,49 @@
+"""`cotam step`: run one step of the pipeline, as dvc.yaml does."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from components.paths import ROOT
+
+
+def add_parser(sub: argparse._SubParsersAction) -> None:
+    """Describe the command."""
+    from components.steps import STEPS
+
+    steps = "\n".join(f"  {step.name:<12}{step.summary}" for step in STEPS)
+    parser = sub.add_parser(
+        "step",
+        help="run one step of the pipeline (what dvc.yaml calls)",
+        description="Run one step of the pipeline. `dvc repro` calls this, in the right order and only where needed.",
+        epilog=f"steps:\n{steps}\n\nexample:\n  cotam step joint --codec elic --mllm micro-llava",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="STEP", choices=[step.name for step in STEPS], help="one of the steps below")
+    parser.add_argument("--codec", metavar="NAME", help="an entry of `codecs` in params.yaml")
+    parser.add_argument("--mllm", metavar="NAME", help="an entry of `mllms` in params.yaml")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the step with the code of the checkout that we stand in."""
+    _enter_checkout(Path.cwd())
+    from components.locks import die_with_parent
+    from components.steps import run_step
+
+    die_with_parent()
+    run_step(args.name, args.codec, args.mllm)
+    return 0
+
+
+def _enter_checkout(here: Path) -> None:
+    """Start again with the code in `here`, if that is a checkout and not the one we were imported from.
+
+    A run with overrides works in a copy of the checkout but shares its virtual environment, whose `cotam` belongs to
+    the original: a step would otherwise run other code than the one DVC hashed.
+    """
+    if here == ROOT or not (here / "components/steps.py").is_file():
+        return
+    search = os.pathsep.join(path for path in (str(here), os.environ.get("PYTHONPATH")) if path)
+    environment = os.environ | {"PYTHONPATH": search}
+    os.execve(sys.executable, [sys.executable, "-m", "components.cli", *sys.argv[1:]], environment)

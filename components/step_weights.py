@@ -1,0 +1,30 @@
+"""The step that pins models by content: the SHA-256 of every codec, MLLM and tower that the settings name.
+
+Later steps depend on these hashes and not on the models' files, because a model may also come from the registry or from
+the Hugging Face hub, and because DVC can depend on one key of this file: another MLLM does not encode anything again.
+"""
+
+from typing import TYPE_CHECKING
+
+from components.files import sha256_tree, write_json
+from components.progress import track
+from components.weights import resolve
+
+if TYPE_CHECKING:
+    from components.step_inputs import StepInputs
+
+
+def run(inputs: "StepInputs") -> None:
+    """Write weights.json: {"codec": {NAME: hash}, "mllm": {NAME: hash}, "tower": hash}."""
+    params = inputs.params
+    hashes = {
+        "codec": {name: _hash(inputs, params.codec[name].weights) for name in track(params.codecs, "Hashing codecs")},
+        "mllm": {name: _hash(inputs, params.mllm[name].weights) for name in track(params.mllms, "Hashing MLLMs")},
+        "tower": _hash(inputs, params.guidance.tower),
+    }
+    write_json(inputs.out / "weights.json", hashes)
+
+
+def _hash(inputs: "StepInputs", name: str) -> str:
+    here = inputs.paths.root / name
+    return sha256_tree(here if here.is_dir() else resolve(name))
