@@ -1,0 +1,74 @@
+"""Everything a killed training needs to go on as if nothing had happened, in one file that is whole or absent.
+
+A checkpoint is a safetensors file: weights, optimizer moments and random states as tensors, the position as JSON in its
+header. A resumed training ends with the same bits as an undisturbed one.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import nn
+from torch.optim import Optimizer
+
+from components.files import atomic_write
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, position: dict[str, Any]) -> None:
+    """Replace the checkpoint at `path`.
+
+    Args:
+        model: its whole state dict is kept.
+        optimizer: over `model.parameters()`, in that order; tensors of its state are kept, its learning rate is not
+            (the schedule knows it).
+        position: where the training is; JSON values.
+    """
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name, state in _optimizer_state(model, optimizer).items():
+        tensors |= {f"optimizer.{name}.{slot}": tensor for slot, tensor in state.items()}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["random.cuda"] = torch.cuda.get_rng_state()
+    stored = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    atomic_write(path, save(stored, metadata={"position": json.dumps(position)}))
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
+    """Put `model`, `optimizer` and the random generators into the state at `path`; return the position.
+
+    Returns:
+        None, and nothing changed, where there is no checkpoint.
+    """
+    if not path.exists():
+        return None
+    with safe_open(path, framework="pt") as file:
+        position = json.loads(file.metadata()["position"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    model.load_state_dict(_below("model.", tensors))
+    moments = _below("optimizer.", tensors)
+    for name, parameter in model.named_parameters():
+        # Copies: tensors that lie in the file's memory map are aligned otherwise, which can change sums.
+        state = _below(f"{name}.", moments)
+        optimizer.state[parameter] = {
+            slot: tensor.clone() if tensor.ndim == 0 else tensor.to(parameter.device, copy=True)
+            for slot, tensor in state.items()
+        }
+    torch.set_rng_state(tensors["random.cpu"].clone())
+    if torch.cuda.is_available() and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"].clone())
+    return position
+
+
+def _optimizer_state(model: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, torch.Tensor]]:
+    return {
+        name: dict(optimizer.state[parameter])
+        for name, parameter in model.named_parameters()
+        if parameter in optimizer.state
+    }
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,133 @@
+"""The one training loop: what is trained, on what loss and by what schedule, is given by the stage.
+
+It runs on Hugging Face Accelerate, so the same code serves a laptop's cores, a GPU, or several processes. Training is a
+pure function of the seed: the batches follow from (seed, epoch, position), and a run that was killed goes on from its
+last checkpoint to bitwise the same weights (at the same number of threads and processes).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from components.progress import track
+from components.training.checkpoint import load_checkpoint, save_checkpoint
+
+RAMP = 0.05  # share of the steps over which the learning rate rises
+CLIP = 1.0  # largest norm of the gradient
+WEIGHT_DECAY = 0.01
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, in which portions and how fast."""
+
+    epochs: int
+    batch: int
+    """Examples per optimizer step, over all processes."""
+    learning_rate: float
+    """At its highest; it rises over the first 5 % of the steps and then falls to zero along a cosine."""
+
+    def rate(self, step: int, steps: int) -> float:
+        """Learning rate of step `step` of `steps`."""
+        ramp = max(1, round(RAMP * steps))
+        if step < ramp:
+            return self.learning_rate * (step + 1) / ramp
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - ramp) / max(1, steps - ramp)))
+
+
+class Examples(Protocol):
+    """What the loop trains on."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, epoch: int) -> np.ndarray:
+        """All examples' numbers in this epoch's order; the same in every process and on every call."""
+
+    def batch(self, epoch: int, examples: np.ndarray) -> dict[str, Tensor]:
+        """The tensors of these examples, on the CPU."""
+
+
+Loss = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
+"""(model, batch) -> what to minimise, and its named parts, all scalars."""
+
+
+class Log(Protocol):
+    """Where numbers go while the training runs (`components.tracking.StageLog`)."""
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None: ...
+
+
+def accelerator() -> Accelerator:
+    """The device of this process: bfloat16 mixed precision, which is several times faster on CPUs and GPUs alike."""
+    return Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
+
+
+def train(
+    model: nn.Module,
+    loss: Loss,
+    examples: Examples,
+    schedule: Schedule,
+    *,
+    checkpoint: Path,
+    every: int = 100,
+    log: Log | None = None,
+    description: str = "Training",
+) -> dict[str, float]:
+    """Train `model` in place, going on from `checkpoint` if it exists.
+
+    Args:
+        model: its parameters that require gradients are trained; the loss calls it.
+        checkpoint: the file to write every `every` steps and to resume from.
+        log: gets `loss`, its parts and the learning rate.
+
+    Returns:
+        The mean of the loss and of its parts over the last epoch.
+    """
+    here = accelerator()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY
+    )
+    prepared, stepper = here.prepare(model, optimizer)
+    size = min(schedule.batch, len(examples))
+    per_epoch = len(examples) // size  # what is left over comes first in no epoch: orders differ
+    steps = schedule.epochs * per_epoch
+    position = load_checkpoint(checkpoint, model, optimizer) or {"step": 0, "sums": {}}
+    sums: dict[str, float] = position["sums"]
+    order, order_epoch = np.empty(0), -1
+
+    for step in track(range(position["step"], steps), description):
+        epoch, place = divmod(step, per_epoch)
+        if place == 0:
+            sums = {}
+        if epoch != order_epoch:
+            order, order_epoch = examples.order(epoch), epoch
+        mine = order[place * size : (place + 1) * size][here.process_index :: here.num_processes]
+        batch = {name: tensor.to(here.device) for name, tensor in examples.batch(epoch, mine).items()}
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.rate(step, steps)
+
+        total, parts = loss(prepared, batch)
+        here.backward(total)
+        here.clip_grad_norm_(model.parameters(), CLIP)
+        stepper.step()
+        stepper.zero_grad()
+
+        values = {"loss": total.item()} | {name: value.item() for name, value in parts.items()}
+        sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+        if log is not None and here.is_main_process:
+            _report(log, values | {"learning_rate": schedule.rate(step, steps)}, step)
+        if here.is_main_process and ((step + 1) % every == 0 or step + 1 == steps):
+            save_checkpoint(checkpoint, model, optimizer, {"step": step + 1, "sums": sums})
+    return {name: value / per_epoch for name, value in sums.items()}
+
+
+def _report(log: Log, values: dict[str, Any], step: int) -> None:
+    for name, value in values.items():
+        log.metric(name, value, step)
