@@ -1,0 +1,1 @@
+"""Generated pipelines and the recipes of the shipped weights."""

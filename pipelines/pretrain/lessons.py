@@ -1,0 +1,84 @@
+"""Questions of rendered scenes as token arrays: what the micro MLLM is trained on.
+
+A lesson is one question with its answer. Beside the answer itself it names what the model should already know on the
+way: the true value at the question mark, and the letter at the last word of the right option. Without these, comparing
+a claim or an option with what is seen is learned several times later than seeing.
+"""
+
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+
+import numpy as np
+
+from components.scenes import sample_scene
+from components.scenes.questions import Fact, Question, choose_fact, facts, phrase
+from components.scenes.world import FAMILIES
+from pipelines.pretrain.words import EOS, PAD, word_tokenizer
+
+LENGTH = 44
+IGNORED = -100
+HARD = {"count_shape": 2.0, "count_colour": 2.0, "relation": 2.0, "texture": 1.5, "size": 1.0, "colour": 1.0}
+EXTRA_WORDS = ("<image>", "USER:", "ASSISTANT:")
+
+
+def draw(scene, rng: np.random.Generator, count: int) -> list[tuple[Fact, Question]]:
+    """Questions of a scene: families by weight, values and forms evenly."""
+    grouped = {family: [fact for fact in facts(scene) if fact.family == family] for family in FAMILIES}
+    present = [family for family in FAMILIES if grouped[family]]
+    weights = np.asarray([HARD.get(family, 1.0) for family in present])
+    drawn = []
+    for family in rng.choice(present, size=count, p=weights / weights.sum()):
+        fact = choose_fact(grouped[family], rng)
+        form = "yesno" if family == "existence" else str(rng.choice(["short", "yesno", "choice"]))
+        drawn.append((fact, phrase(fact, form, rng)))
+    return drawn
+
+
+def lesson(fact: Fact, question: Question, ids: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens, answer targets and way-mark targets of a question: int16 (LENGTH,) each, targets of the next token."""
+    words = [*question.prompt.split(), "ASSISTANT:", *question.answer.split()]
+    tokens = np.full(LENGTH, PAD, np.int16)
+    answers, marks = (np.full(LENGTH, IGNORED, np.int16) for _ in range(2))
+    tokens[: len(words)] = [ids[word] for word in words]
+    tokens[len(words)] = EOS
+    start = words.index("ASSISTANT:")
+    answers[start : len(words)] = tokens[start + 1 : len(words) + 1]
+    if question.form != "short":
+        mark = words.index("?")
+        marks[mark] = ids[fact.value.split()[0]]
+    if question.form == "choice":
+        place = words.index("?")
+        for letter, option in zip("ABCD", question.options, strict=False):
+            place += 2 + len(option.split())
+            marks[place] = ids[letter] if letter == question.answer else ids["no"]
+    return tokens, answers, marks
+
+
+def _of_scene(seed: int, style: str, split: str, count: int) -> list[np.ndarray]:
+    scene = sample_scene(seed, split, style)
+    ids = word_ids()
+    rows = [lesson(*drawn, ids) for drawn in draw(scene, np.random.default_rng([5, seed]), count)]
+    return [np.stack(column) for column in zip(*rows, strict=True)]
+
+
+_IDS: dict[str, int] = {}
+
+
+def word_ids() -> dict[str, int]:
+    """The MLLM's word to token table."""
+    if not _IDS:
+        _IDS.update(word_tokenizer(EXTRA_WORDS, add_eos=False).get_vocab())
+    return _IDS
+
+
+def lessons(cache: Path, style: str, scenes: int, count: int, split: str = "train", processes: int = 2) -> np.ndarray:
+    """Lessons of the first scenes: int16 (scenes, 3, count, LENGTH) of tokens, answers and way marks."""
+    if not cache.exists():
+        with Pool(processes) as pool:
+            work = partial(_of_scene, style=style, split=split, count=count)
+            rows = pool.map(work, range(scenes), chunksize=500)
+        partial_name = cache.with_suffix(".part.npy")
+        np.save(partial_name, np.stack([np.stack(row) for row in rows]))
+        partial_name.rename(cache)
+    return np.load(cache)

@@ -1,0 +1,194 @@
+"""Train the micro LLaVA on the frozen micro CLIP: a projector and a small Llama that answers questions about scenes.
+
+    python -m pipelines.pretrain.train_mllm --clip pretrained/clip/micro --output pretrained/mllm/micro-llava
+
+The tower's features are computed once. Several questions share one image in a sequence: each sees the image and itself
+alone, so the image's tokens are paid for once. Only clean images are shown: what compression does to a model that has
+never seen it is what the project measures.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from transformers import (
+    CLIPVisionModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
+
+from pipelines.pretrain.lessons import EXTRA_WORDS, IGNORED, lessons, word_ids
+from pipelines.pretrain.train_clip import image_processor
+from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
+
+PATCHES = 64
+PREFIX = PATCHES + 2
+QUESTIONS = 8
+TEMPLATE = (
+    "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+    "{% else %}ASSISTANT: {% for part in message['content'] %}{{ part['text'] }}{% endfor %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %} ASSISTANT:{% endif %}"
+)
+
+
+def micro_llava(clip: Path) -> LlavaForConditionalGeneration:
+    """A LLaVA on the tower of a CLIP folder, with a six-layer Llama, randomly initialised but for the tower."""
+    tower = CLIPVisionModel.from_pretrained(clip, dtype=torch.float32)
+    ids = word_ids()
+    text = LlamaConfig(
+        vocab_size=len(ids), hidden_size=160, intermediate_size=320, num_hidden_layers=6, num_attention_heads=5,
+        max_position_embeddings=512, tie_word_embeddings=True, pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS,
+    )  # fmt: skip
+    config = LlavaConfig(
+        vision_config=tower.config.to_dict(), text_config=text.to_dict(), image_token_id=ids["<image>"],
+        image_seq_length=PATCHES, vision_feature_layer=-2, vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+    )  # fmt: skip
+    model = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager")
+    missing, unexpected = model.model.vision_tower.load_state_dict(tower.state_dict(), strict=False)
+    if missing or unexpected:
+        raise RuntimeError(f"the tower of {clip} does not fit: {missing or unexpected}")
+    return model
+
+
+@torch.no_grad()
+def tower_features(model: LlavaForConditionalGeneration, images: np.ndarray, batch: int = 250) -> torch.Tensor:
+    """What the projector reads, bfloat16 (images, PATCHES, width): hidden state -2 without CLS."""
+    processor = image_processor()
+    mean = torch.tensor(processor.image_mean).view(1, 3, 1, 1) * 255
+    std = torch.tensor(processor.image_std).view(1, 3, 1, 1) * 255
+    tower = model.model.vision_tower.eval()
+    features = []
+    for start in range(0, len(images), batch):
+        pixels = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float()
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = tower((pixels - mean) / std, output_hidden_states=True).hidden_states[-2]
+        features.append(hidden[:, 1:].bfloat16())
+    return torch.cat(features)
+
+
+def packed_mask(tokens_BQL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Additive mask (B, 1, S, S) and positions (1, S) of an image followed by questions that ignore each other."""
+    _, questions, length = tokens_BQL.shape
+    owner = torch.cat([torch.zeros(PREFIX, dtype=torch.long), torch.arange(1, questions + 1).repeat_interleave(length)])
+    causal = torch.arange(len(owner))[:, None] >= torch.arange(len(owner))[None]
+    allowed = causal & ((owner[None] == 0) | (owner[:, None] == owner[None]))
+    mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
+    positions = torch.cat([torch.arange(PREFIX), (torch.arange(length) + PREFIX).repeat(questions)])
+    return mask[None, None], positions[None]
+
+
+def losses(model: LlavaForConditionalGeneration, features_BND: torch.Tensor, lesson_B3QL: torch.Tensor):
+    """The answers' loss, the way marks' loss, and the share of answers whose every token is right."""
+    tokens, answers, marks = lesson_B3QL.long().unbind(1)
+    longest = int((tokens != PAD).sum(-1).max())
+    tokens, answers, marks = tokens[..., :longest], answers[..., :longest], marks[..., :longest]
+    ids = word_ids()
+    mask, positions = packed_mask(tokens)
+    embed = model.get_input_embeddings()
+    head = embed(torch.tensor([BOS, ids["USER:"]])).expand(len(tokens), -1, -1)
+    seen = model.model.multi_modal_projector(features_BND)
+    inputs = torch.cat([head, seen.to(head.dtype), embed(tokens.flatten(1))], 1)
+    hidden = model.model.language_model(
+        inputs_embeds=inputs,
+        attention_mask=mask.expand(len(tokens), -1, -1, -1),
+        position_ids=positions,
+        use_cache=False,
+    ).last_hidden_state[:, PREFIX:]
+    answers, marks = answers.flatten(1), marks.flatten(1)
+    asked, marked = answers != IGNORED, marks != IGNORED
+    scores = model.lm_head(hidden[asked]).float()
+    answer_loss = F.cross_entropy(scores, answers[asked])
+    mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), marks[marked])
+    wrong = torch.zeros(answers.shape, dtype=torch.bool)
+    wrong[asked] = scores.argmax(-1) != answers[asked]
+    right = ~wrong.view(tokens.shape).any(-1)
+    return answer_loss, mark_loss, right.float().mean()
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train and write a LlavaForConditionalGeneration folder with its processor, in float16."""
+    torch.manual_seed(args.seed)
+    model = micro_llava(args.clip)
+    if args.start:
+        model = LlavaForConditionalGeneration.from_pretrained(
+            args.start, dtype=torch.float32, attn_implementation="eager"
+        )
+    features, material = [], []
+    for style in ("train", "bench"):
+        images = np.load(args.scenes / f"{style}.npy", mmap_mode="r")[: args.images]
+        material.append(torch.from_numpy(lessons(args.scenes / f"{style}.lessons.npy", style, len(images), QUESTIONS)))
+        features.append(tower_features(model, images))
+        print(f"features of {len(images)} scenes in {style} style", flush=True)
+    features_ND, lessons_N = torch.cat(features), torch.cat(material)
+    model.model.vision_tower.requires_grad_(False)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, args.steps, pct_start=0.05)
+    rng, began, recent = np.random.default_rng(args.seed), time.time(), []
+    order = np.empty(0, np.int64)
+    for step in range(1, args.steps + 1):
+        if len(order) < args.batch:
+            order = np.concatenate([order, rng.permutation(len(features_ND))])
+        picks, order = torch.from_numpy(order[: args.batch]), order[args.batch :]
+        with torch.autocast("cpu", torch.bfloat16):
+            answer, mark, right = losses(model, features_ND[picks], lessons_N[picks])
+        (answer + 0.5 * mark).backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        recent.append((float(answer), float(mark), float(right)))
+        if step % 50 == 0 or step == args.steps:
+            means = np.mean(recent, 0)
+            recent = []
+            print(
+                f"step {step}/{args.steps} answer {means[0]:.3f} marks {means[1]:.3f} right {means[2]:.3f} "
+                f"{(time.time() - began) / 60:.1f} min",
+                flush=True,
+            )
+        if step % 500 == 0 or step == args.steps:
+            save(model, args.output)
+
+
+def save(model: LlavaForConditionalGeneration, output: Path) -> None:
+    """Write the model in float16 with its processor; the training copy keeps its precision."""
+    copy = LlavaForConditionalGeneration(model.config)
+    copy.load_state_dict(model.state_dict())
+    copy.half().save_pretrained(output)
+    processor = LlavaProcessor(
+        image_processor=image_processor(),
+        tokenizer=word_tokenizer(EXTRA_WORDS, add_eos=False),
+        patch_size=16,
+        vision_feature_select_strategy="default",
+        chat_template=TEMPLATE,
+        num_additional_image_tokens=1,
+    )
+    processor.save_pretrained(output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clip", type=Path, default=Path("pretrained/clip/micro"))
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="go on from the language model of this folder")
+    parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
+    parser.add_argument("--images", type=int, default=40000, help="scenes of each style")
+    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    train(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The word-level tokenizer of the micro models: every word of the embedded world is one token."""
+
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from components.scenes.questions import vocabulary
+
+PAD, BOS, UNKNOWN, EOS = range(4)
+SPECIAL = ("<pad>", "<s>", "<unk>", "</s>")
+
+
+def word_tokenizer(extra: tuple[str, ...] = (), add_eos: bool = True) -> PreTrainedTokenizerFast:
+    """A tokenizer over the world's vocabulary and `extra` words; prepends <s> and, where asked, appends </s>."""
+    words = [*SPECIAL, *extra, *vocabulary()]
+    backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    single = "<s> $A </s>" if add_eos else "<s> $A"
+    backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<s>", BOS), ("</s>", EOS)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="<pad>",
+        bos_token="<s>",
+        unk_token="<unk>",
+        eos_token="</s>",
+        model_max_length=256,
+        clean_up_tokenization_spaces=False,
+    )
