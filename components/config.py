@@ -130,7 +130,7 @@ def load(path: str | Path = ROOT / "params.yaml", overrides: Mapping[str, str] |
     """
     raw = read_yaml(path)
     for key, value in (overrides or {}).items():
-        _override(raw, key, value)
+        override(raw, key, value)
     try:
         text = json.dumps(raw)
     except TypeError as error:
@@ -183,7 +183,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def _override(raw: dict[str, Any], key: str, value: str) -> None:
+def override(raw: dict[str, Any], key: str, value: str) -> None:
+    """Replace the value of one dotted key, in place.
+
+    Raises:
+        CotamError: there is no such key, or the value is not YAML.
+    """
     known = dict(dotted_keys(raw))
     if key not in known:
         raise CotamError(f"params.yaml: {_unknown(key, known)}")

@@ -91,9 +91,9 @@ def resolve(name_or_path: str | Path) -> Path:
 
 
 def _from_registry(uri: str) -> Path:
-    from components.tracking import client
+    from components.tracking.models import download
 
-    return client.download(uri)
+    return download(uri)
 
 
 def _from_hub(name: str) -> Path:

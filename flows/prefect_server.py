@@ -1,8 +1,8 @@
 """Prefect's API server on SQLite, made to hold under load.
 
 Prefect begins most writing transactions DEFERRED: two of them that both read and then both want to write cannot wait
-for each other, and SQLite fails one at once with "database is locked", whatever the timeout. Begun IMMEDIATE, the second
-waits its turn. `python -m flows.prefect_server --port 4200` is `prefect server start` with that one difference.
+for each other, and SQLite fails one at once with "database is locked", whatever the timeout. Begun IMMEDIATE, the
+second waits its turn. `python -m flows.prefect_server --port 4200` is `prefect server start` with that difference.
 """
 
 import argparse

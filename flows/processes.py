@@ -4,8 +4,11 @@ Each one carries its name and its project in its environment, and hands both dow
 killed worker or a killed demo has left behind is found and ended from that mark alone, and nothing else is touched.
 """
 
+import ctypes
 import os
+import signal
 import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +20,18 @@ from components.files import read_json, write_json
 PROJECT_MARK = "COTAM_SERVICES_OF"
 NAME_MARK = "COTAM_SERVICE"
 TERM_SECONDS = 8.0
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
+
+
+def child_dies_with_parent() -> None:
+    """For `preexec_fn`: the kernel kills the new process when the thread that started it ends (Linux).
+
+    Between fork and exec nothing may be imported, hence not `components.locks.die_with_parent`.
+    """
+    if _LIBC is not None:
+        _LIBC.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)

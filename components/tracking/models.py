@@ -1,0 +1,52 @@
+"""Registered models as folders: `models:/NAME@ALIAS` and `models:/NAME/VERSION` to a path."""
+
+import os
+from pathlib import Path
+
+from components import paths
+from components.errors import CotamError
+from components.files import atomic_dir
+
+DEFAULT_SERVER = "http://127.0.0.1:5000"
+
+
+def download(uri: str) -> Path:
+    """Fetch a registered version once, and return the folder that holds it.
+
+    The server is MLFLOW_TRACKING_URI, or that of `make up`. A version never changes, so a copy is kept in
+    `.cotam/models/<name>/<version>`.
+
+    Raises:
+        CotamError: MLflow cannot be reached, or has no such version.
+    """
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    server = os.environ.setdefault("MLFLOW_TRACKING_URI", DEFAULT_SERVER)
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    client = mlflow.MlflowClient(server)
+    try:
+        version = _version(client, uri)
+        folder = paths.STATE / "models" / version.name / version.version
+        if not folder.is_dir():
+            with atomic_dir(folder) as temporary:
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"models:/{version.name}/{version.version}", dst_path=str(temporary),
+                    tracking_uri=server,
+                )
+    except MlflowException as error:
+        raise CotamError(
+            f"{uri} could not be had from MLflow at {server}: start it with `make up`, "
+            f"or see its Models page for what is registered."
+        ) from error
+    return folder
+
+
+def _version(client, uri: str):
+    name, _, alias = uri.removeprefix("models:/").partition("@")
+    if alias:
+        return client.get_model_version_by_alias(name, alias)
+    name, _, number = name.partition("/")
+    if not number.isdigit():
+        raise CotamError(f"{uri} names no version; write models:/NAME@champion or models:/NAME/1.")
+    return client.get_model_version(name, number)

@@ -1,0 +1,152 @@
+"""Which codecs and adapters are kept: versions in MLflow's model registry, as plain safetensors folders.
+
+Registering is idempotent: a version carries the hash of its files, and the same files are never registered twice. The
+alias `champion` names the version to use, and moves only to one with a better BD-rate.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from components.errors import CotamError
+from components.files import read_json, sha256_tree
+from components.paths import Paths
+
+CHAMPION = "champion"
+YARDSTICK = "jpeg"  # a codec is judged by what JPEG would cost in its place
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A trained model that may become a version.
+
+    Attributes:
+        name: of the registered model.
+        folder: config.json and safetensors.
+        bd_rate: in per cent, lower is better; None when the report has none.
+        tags: what is written beside the version.
+    """
+
+    name: str
+    folder: Path
+    bd_rate: float | None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of a candidate."""
+
+    name: str
+    version: str
+    new: bool
+    champion: bool
+
+
+def candidates(root: Path, revision: str = "") -> Iterator[Candidate]:
+    """The codecs and adapters of the run whose results lie below `root`.
+
+    Raises:
+        CotamError: there is no finished report.
+    """
+    from components import config
+    from components.weights import resolve
+
+    settings, summary = config.load(root / "params.yaml"), read_json(Paths(root).report / "summary.json")
+    for codec in settings.codecs:
+        found = summary["codecs"][codec]
+        yardsticks = [_bd_rate(found, YARDSTICK, mllm) for mllm in settings.mllms]
+        known = [-rate for rate in yardsticks if rate is not None]
+        weights = resolve(settings.codec[codec].weights)
+        cost = sum(known) / len(known) if known else None
+        tags = {"revision": revision, "bd_rate_of": f"this codec against {YARDSTICK}, sign as in negated BD-rate"}
+        yield Candidate(f"cotam-codec-{codec}", weights, cost, tags)
+        for mllm in settings.mllms:
+            scores = {
+                f"bd_rate.{benchmark}": str(rate["value"])
+                for benchmark, rate in found["cotam"][mllm]["bd_rate"].items()
+                if rate
+            }
+            tags = {"revision": revision, "codec_hash": sha256_tree(weights), "mllm": mllm, **scores}
+            folder = Paths(root).joint(codec, mllm) / "adapter"
+            yield Candidate(f"cotam-adapter-{codec}-{mllm}", folder, _bd_rate(found, "cotam", mllm), tags)
+
+
+def register(found: Candidate, uri: str, run_id: str | None = None) -> Registered:
+    """Make the candidate a version, unless its files already are one, and move the champion if it is better.
+
+    Args:
+        found: the model.
+        uri: of the MLflow server.
+        run_id: the run it came from, whose artifacts hold the files; a run of its own when None.
+
+    Raises:
+        CotamError: MLflow cannot be reached.
+    """
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(uri)
+    try:
+        _ensure_model(client, found.name)
+        content = sha256_tree(found.folder)
+        versions = client.search_model_versions(f"name = '{found.name}'")
+        version = next((v for v in versions if v.tags.get("content_hash") == content), None)
+        new = version is None
+        if new:
+            version = _create(client, found, content, run_id)
+        moved = _move_champion(client, found, version.version)
+    except MlflowException as error:
+        raise CotamError(f"MLflow at {uri} did not register {found.name}: {error.message}") from error
+    return Registered(found.name, version.version, new, moved)
+
+
+def _bd_rate(found: Mapping[str, Any], method: str, mllm: str) -> float | None:
+    rate = found.get(method, {}).get(mllm, {}).get("bd_rate", {}).get("mean")
+    return rate["value"] if rate else None
+
+
+def _ensure_model(client, name: str) -> None:
+    from mlflow.exceptions import RestException
+
+    try:
+        client.create_registered_model(name)
+    except RestException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _create(client, found: Candidate, content: str, run_id: str | None):
+    own_run = run_id is None
+    if own_run:
+        from components.tracking.client import TrackingClient
+
+        experiment = TrackingClient(client.tracking_uri).experiment("cotam")
+        run_id = client.create_run(experiment, run_name=f"register {found.name}").info.run_id
+    client.log_artifacts(run_id, str(found.folder), f"models/{found.name}")
+    source = f"{client.get_run(run_id).info.artifact_uri}/models/{found.name}"
+    tags = {"content_hash": content, "bd_rate": "" if found.bd_rate is None else str(found.bd_rate), **found.tags}
+    version = client.create_model_version(found.name, source, run_id, tags=tags)
+    if own_run:
+        client.set_terminated(run_id)
+    return version
+
+
+def _move_champion(client, found: Candidate, version: str) -> bool:
+    """Whether the version is the champion now."""
+    from mlflow.exceptions import RestException
+
+    try:
+        champion = client.get_model_version_by_alias(found.name, CHAMPION)
+    except RestException:  # none yet
+        champion = None
+    if champion is not None and champion.version != version:
+        held = champion.tags.get("bd_rate")
+        if found.bd_rate is None or (held and found.bd_rate >= float(held)):
+            return False
+    if champion is None or champion.version != version:
+        client.set_registered_model_alias(found.name, CHAMPION, version)
+    return True

@@ -1,0 +1,61 @@
+"""The experiment graph, as DVC has it: read here, written only in dvc.yaml."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+_one_at_a_time = threading.Lock()  # DVC's repository object is made for one thread
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the main dvc.yaml.
+
+    Attributes:
+        name: as `dvc repro` takes it, for example `joint@elic-micro-llava`.
+        pool: the work pool that it is run in (`meta: {pool: ...}`, `cpu` if it says nothing).
+        upstream: names of the stages that it waits for, directly or through others.
+    """
+
+    name: str
+    pool: str
+    upstream: frozenset[str]
+
+
+def read_graph(project: Path) -> list[Stage]:
+    """The stages of `project`/dvc.yaml, each after all that it waits for."""
+    import networkx
+    from dvc.repo import Repo
+    from dvc.stage import PipelineStage
+
+    with _one_at_a_time, Repo(str(project)) as repo:
+        graph = repo.index.graph  # an edge points from a stage to what it needs
+
+        def is_ours(stage: object) -> bool:
+            return isinstance(stage, PipelineStage) and stage.path_in_repo == "dvc.yaml"
+
+        return [
+            Stage(
+                name=stage.addressing,
+                pool=(stage.meta or {}).get("pool", "cpu"),
+                upstream=frozenset(other.addressing for other in networkx.descendants(graph, stage) if is_ours(other)),
+            )
+            for stage in reversed(list(networkx.lexicographical_topological_sort(graph, key=lambda s: s.addressing)))
+            if is_ours(stage)
+        ]
+
+
+def unchanged(project: Path, stage: str) -> bool:
+    """Whether the stage's results are in place and are those of its present inputs.
+
+    False as well when DVC cannot tell just now, because another of its processes holds the lock: `dvc repro` finds out.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    with _one_at_a_time:
+        try:
+            with Repo(str(project)) as repo:
+                return not repo.status(targets=[stage])
+        except DvcException:
+            return False

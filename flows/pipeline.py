@@ -1,0 +1,78 @@
+"""The DVC graph as Prefect tasks: one per stage, each waiting on its upstream.
+
+A task does no work itself. Work pools belong to deployments, so it asks for a run of `run-stage/<pool>` and awaits it.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.deployments import run_deployment
+from prefect.futures import PrefectFuture
+from prefect.states import State
+
+from flows.dvc_graph import Stage, read_graph, unchanged
+from flows.records import record_stage
+
+POLL_SECONDS = 1.0
+
+
+class PipelineFailed(Exception):
+    """At least one stage did not finish."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all stages of one experiment have in common.
+
+    Attributes:
+        project: the checkout that the driver works in.
+        tracking: MLFLOW_TRACKING_URI and COTAM_PARENT_RUN.
+        remote: stages run on other machines, each in a checkout of its own.
+    """
+
+    project: Path
+    tracking: dict[str, str] = field(default_factory=dict)
+    remote: bool = False
+
+
+@task(task_run_name="{stage.name}", cache_policy=NO_CACHE)
+def drive(stage: Stage, job: Job) -> str:
+    """Have one stage run where it belongs and return `ran` or `unchanged`.
+
+    Raises:
+        PipelineFailed: it did not finish.
+    """
+    if not job.remote and unchanged(job.project, stage.name):
+        get_run_logger().info("Stage %s is up to date.", stage.name)
+        record_stage(job.project, stage.name, job.tracking, ran=False)
+        return "unchanged"
+    parameters = {"stage": stage.name, "tracking": job.tracking, "remote": job.remote, "pool": stage.pool}
+    if not job.remote:
+        parameters["project"] = str(job.project)
+    run = run_deployment(
+        f"run-stage/{stage.pool}", parameters=parameters, flow_run_name=stage.name, poll_interval=POLL_SECONDS
+    )
+    if not run.state.is_completed():
+        raise PipelineFailed(f"Stage {stage.name} is {run.state.name.lower()}: {run.state.message}")
+    return "ran"
+
+
+def run_pipeline(job: Job) -> None:
+    """Run the whole graph of `job.project`; called inside a flow.
+
+    Raises:
+        PipelineFailed: naming every stage that failed. Stages that do not depend on those have run.
+    """
+    futures: dict[str, PrefectFuture] = {}
+    for stage in read_graph(job.project):
+        futures[stage.name] = drive.submit(stage, job, wait_for=[futures[name] for name in sorted(stage.upstream)])
+    states: dict[str, State] = {}
+    for name, future in futures.items():
+        future.wait()
+        states[name] = future.state
+    if failed := [state.message for state in states.values() if state.is_failed() or state.is_crashed()]:
+        raise PipelineFailed(" ".join(failed))
+    if skipped := [name for name, state in states.items() if not state.is_completed()]:
+        raise PipelineFailed(f"These stages did not run: {', '.join(skipped)}.")

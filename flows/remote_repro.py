@@ -1,0 +1,66 @@
+"""`dvc repro --pull STAGE` on a machine that shares only the DVC remote, with a guard.
+
+`--single-item` does nothing there: the upstream stages have never been restored, and without them DVC has no input to
+compare. A full `repro` restores them from the run-cache, but would also train a missing one on a machine that was asked
+for something else; so the commands of other pools' stages are refused.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Set
+from pathlib import Path
+
+import dvc.stage.run
+from dvc.cli import main as dvc_main
+from dvc.repo import Repo
+
+from components.errors import CotamError
+from flows.dvc_graph import read_graph
+
+
+def guarded(allowed: Set[str]) -> Callable[..., None]:
+    """DVC's function that runs a stage's command, refusing the stages that are not in `allowed`."""
+    run_command = dvc.stage.run.cmd_run
+
+    def cmd_run(stage, dry: bool = False, run_env: dict[str, str] | None = None) -> None:
+        if stage.addressing not in allowed:
+            raise CotamError(
+                f"stage {stage.addressing} has no results in the DVC remote and is not for this pool: "
+                f"run it where it belongs, then `dvc push --run-cache` there."
+            )
+        run_command(stage, dry=dry, run_env=run_env)
+
+    return cmd_run
+
+
+def restore_and_run(project: Path, stage: str | None, pool: str | None) -> int:
+    """Bring `stage` (None: all of them) up to date in `project`, running only stages of `pool` (None: no stage at all).
+
+    Returns:
+        DVC's exit code: not 0 when an upstream stage of another pool has no results, or a declared result is missing.
+    """
+    allowed = {other.name for other in read_graph(project) if other.pool == pool}
+    with Repo(str(project)) as repo:
+        repo.stage_cache.pull(None)
+    dvc.stage.run.cmd_run = guarded(allowed)
+    code = dvc_main(["--wait-for-lock", "--cd", str(project), "repro", "--pull", *([stage] if stage else [])])
+    if code or stage is None:
+        return code
+    with Repo(str(project)) as repo:
+        outs = [out for found in repo.stage.collect(stage) for out in found.outs]
+        if missing := [out.def_path for out in outs if not out.exists]:
+            print(f"Stage {stage} ended well but did not leave {', '.join(missing)}.", file=sys.stderr)
+            return 1
+    return dvc_main(["--cd", str(project), "push", "--run-cache", stage])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stage", nargs="?", help="without one: restore everything, run nothing")
+    parser.add_argument("--pool", help="stages of this pool may be run")
+    args = parser.parse_args()
+    return restore_and_run(Path.cwd(), args.stage, args.pool)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The main job: the whole graph, as one experiment in MLflow, ending with registered models.
+
+    prefect deployment run train-and-eval/local --watch
+    prefect deployment run train-and-eval/local --watch --param 'overrides={"adapter.lambda_high": "0.5"}'
+
+Without arguments it runs in the checkout, edits included, as `dvc repro` would. With overrides or another profile it
+runs in a copy (`flows/workspace.py`), and the results come back under `results/runs/<name>`.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import requests
+from prefect import flow, get_run_logger
+
+from components.errors import CotamError
+from components.files import write_json
+from components.locks import die_with_parent
+from components.paths import ROOT, Paths
+from components.tracking.registry import candidates, register
+from flows import workspace
+from flows.pipeline import Job, run_pipeline
+from flows.records import end_parent, start_parent
+
+
+@flow(name="train-and-eval")
+def train_and_eval(
+    profile: str | None = None,
+    overrides: dict[str, str] | None = None,
+    name: str | None = None,
+    project: str | None = None,
+    remote: bool = False,
+) -> None:
+    """Run every stage that is not up to date, record all of them, and register what came out.
+
+    Args:
+        profile: `profiles/<profile>.yaml`, whose values replace those of params.yaml.
+        overrides: dotted keys of params.yaml and their values.
+        name: of the run in MLflow and of the results' folder; made from the changes if not given.
+        project: the checkout to run; the one that this code is in by default.
+        remote: stages run on other machines, which share the DVC remote.
+    """
+    if "PREFECT__FLOW_RUN_ID" in os.environ:
+        die_with_parent()
+    checkout, overrides = Path(project or ROOT).resolve(), overrides or {}
+    name = name or workspace.run_name(profile, overrides) or "default"
+    if profile or overrides:
+        folder = workspace.open_workspace(checkout, name, workspace.changed_settings(checkout, profile, overrides))
+    else:
+        folder = checkout
+    run_experiment(folder, name, {"profile": profile or "", "overrides": overrides}, remote)
+    if folder != checkout:
+        results = workspace.copy_back(folder, checkout, name)
+        get_run_logger().info("The results of %s are in %s.", name, results)
+
+
+def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: bool) -> None:
+    """Drive the graph of `folder` as one parent run in MLflow.
+
+    Raises:
+        CotamError: MLflow does not answer.
+        PipelineFailed: a stage failed.
+    """
+    source, begun = workspace.source_of(folder), time.time()
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    tags = {"mlflow.source.git.commit": source.revision, "dirty": str(source.dirty).lower(), **changes}
+    try:
+        run_id = start_parent(uri, name, folder, tags)
+    except requests.RequestException as error:
+        raise CotamError(f"MLflow at {uri or 'MLFLOW_TRACKING_URI'} does not answer: run `make up` first.") from error
+    patch = folder / ".cotam" / "run" / f"{run_id}.patch"
+    patch.parent.mkdir(parents=True, exist_ok=True)
+    patch.write_bytes(source.patch)
+    report, status, files = Paths(folder).report, "FAILED", [patch] if source.dirty else []
+    try:
+        run_pipeline(Job(folder, {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": run_id}, remote))
+        status = "FINISHED"
+        if (report / "summary.json").exists():
+            files += [report / "summary.json", report / "index.html", report / "run.json"]
+            about = {"mlflow_run": run_id, "revision": source.revision, "dirty": source.dirty}
+            write_json(report / "run.json", {**about, "begun": begun, "seconds": round(time.time() - begun, 1)})
+            register_models(folder, uri, run_id, source.revision)
+    finally:
+        end_parent(uri, run_id, status, files)
+        patch.unlink()
+
+
+def register_models(folder: Path, uri: str, run_id: str, revision: str) -> None:
+    """Put the codecs and adapters of a finished run into the registry, and say so."""
+    for found in candidates(folder, revision):
+        done = register(found, uri, run_id)
+        what = "registered" if done.new else "was there already"
+        get_run_logger().info(
+            "%s version %s %s%s.", done.name, done.version, what, ", champion" if done.champion else ""
+        )
