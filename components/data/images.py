@@ -1,0 +1,150 @@
+"""Any image file a person may have -> the 8-bit RGB picture they would see, or a sentence why not.
+
+Everything that takes pictures from users goes through here (`cotam encode`, `cotam shard`, `cotam ask`), so that a
+rotated phone photo, a CMYK scan or a transparent PNG means the same thing everywhere.
+"""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from components.errors import CotamError
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""What is tried. Not all that Pillow knows: its EPS, for one, starts another program on the user's file."""
+
+MAXIMUM_PIXELS = 100_000_000
+MAXIMUM_BYTES = 1 << 30
+
+_SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+class UnusableImageError(Exception):
+    """Why a picture cannot be used, as the rest of a sentence that begins with its name: "is empty"."""
+
+
+def open_image(source: str | os.PathLike | bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> Image.Image:
+    """Read a picture as a person sees it.
+
+    Rotated as its EXIF data says, transparency over white, 16 bits scaled to 8, CMYK and other colour spaces turned
+    into sRGB, the first frame of an animation.
+
+    Args:
+        source: a file, or the bytes of one.
+        maximum_pixels: more is refused before anything is decoded, as a small file can hold a huge picture.
+
+    Returns:
+        An image of mode RGB that has been read completely.
+
+    Raises:
+        CotamError: the file cannot be read, is not an image, is damaged, or is too large.
+    """
+    name = "The image" if isinstance(source, bytes) else os.fspath(source)
+    try:
+        content = source if isinstance(source, bytes) else read_bytes(Path(source))
+        return decode(content, maximum_pixels)[0]
+    except UnusableImageError as error:
+        raise CotamError(f"{name} {error}.") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file that should be an image.
+
+    Raises:
+        UnusableImageError: it is missing, a folder, too large for an image, or may not be read.
+    """
+    try:
+        if path.stat().st_size > MAXIMUM_BYTES:
+            raise UnusableImageError(f"has more than {MAXIMUM_BYTES >> 20} MiB, which is no image that can be used")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UnusableImageError("does not exist") from None
+    except IsADirectoryError:
+        raise UnusableImageError("is a folder, not an image file") from None
+    except OSError as error:
+        raise UnusableImageError(f"cannot be read ({error.strerror})") from None
+
+
+def decode(content: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Image.Image, bool]:
+    """Turn the bytes of an image file into what a person sees (see `open_image`).
+
+    Returns:
+        The RGB image, and whether the file is a plain one already: an 8-bit RGB JPEG that needed nothing done to it.
+
+    Raises:
+        UnusableImageError: the bytes are not an image, are damaged, or hold too many pixels.
+    """
+    if not content:
+        raise UnusableImageError("is empty")
+    limit = min(maximum_pixels, 2 * Image.MAX_IMAGE_PIXELS)  # beyond the latter Pillow refuses by itself
+    too_large = f"has more than {limit} pixels"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about sizes we check ourselves, and about odd metadata
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > limit:
+                    raise UnusableImageError(too_large)
+                image.load()
+                return _as_seen(image)
+    except UnusableImageError:
+        raise
+    except UnidentifiedImageError:
+        known = ", ".join(FORMATS)
+        raise UnusableImageError(f"is not an image of a known format ({known}), or is damaged") from None
+    except Image.DecompressionBombError:
+        raise UnusableImageError(too_large) from None
+    except Exception as error:  # decoders of damaged files raise anything: OSError, SyntaxError, struct.error, ...
+        raise UnusableImageError(f"is damaged ({str(error) or type(error).__name__})") from None
+
+
+def _as_seen(image: Image.Image) -> tuple[Image.Image, bool]:
+    profile = image.info.get("icc_profile")
+    turned = image.getexif().get(0x0112, 1) not in (0, 1)  # EXIF tag "Orientation"
+    coloured = bool(profile) and not _is_srgb(profile)
+    plain = image.format == "JPEG" and image.mode == "RGB" and not turned and not coloured
+    if turned:
+        image = ImageOps.exif_transpose(image)
+    if image.mode in _SIXTEEN_BITS:
+        image = _to_eight_bits(image)
+    elif image.mode == "F":
+        raise UnusableImageError("holds floating-point numbers rather than colours; save it with 8 bits per channel")
+    alpha = None
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB")
+    image = _to_srgb(image, profile if coloured else None)
+    if alpha is not None:
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+    return image, plain
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 bits (which Pillow also reads as mode I) to mode L; Pillow's own conversion clips at 255."""
+    values = np.asarray(image)
+    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+        raise UnusableImageError("holds 32-bit numbers rather than colours; save it with 8 bits per channel")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _is_srgb(profile: bytes) -> bool:
+    try:
+        name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    except (ImageCms.PyCMSError, OSError):
+        return True  # a broken profile says nothing
+    return "srgb" in name.lower()
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB in sRGB; a profile that does not fit the picture is left out, as image viewers do."""
+    if profile and image.mode in ("RGB", "CMYK", "L"):
+        try:
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except (ImageCms.PyCMSError, OSError):
+            pass
+    return image.convert("RGB")
