@@ -39,9 +39,8 @@ def import_closure(module: str, root: Path = ROOT, without: tuple[str, ...] = ON
         if path is None or name in found or left_out:
             continue
         found[name] = path
-        package, _, _ = name.rpartition(".")
-        if package:  # Python runs the package's __init__ first
-            waiting.append(package)
+        parts = name.split(".")
+        waiting.extend(".".join(parts[:depth]) for depth in range(1, len(parts)))  # Python runs their __init__ first
         waiting.extend(_imports(name, path))
     files = set(found.values())
     for folder in {path.parent for path in files}:

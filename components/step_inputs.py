@@ -1,7 +1,7 @@
 """What a pipeline step is given: its parameters, where to read, where to write, and nothing else.
 
-A step is a module with `run(inputs: StepInputs) -> None`. It is a function of settings and paths: `cotam step` calls it,
-and a notebook or a test can call it with a StepInputs of its own.
+A step is a module with `run(inputs: StepInputs) -> None`. It is a function of settings and paths: `cotam step` calls
+it, and a notebook or a test can call it with a StepInputs of its own.
 """
 
 from collections.abc import Iterator, Mapping

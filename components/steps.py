@@ -151,14 +151,15 @@ STEPS = (
         module="components.reporting.step_report",
         summary="rate-score curves, BD-rates and the page that shows them",
         params=(
-            "adapter", "codec", "codecs", "data", "evaluation", "guidance", "mllm", "mllms", "scenes", "seed", "threads",
+            *("adapter", "codec", "codecs", "data", "evaluation", "guidance", "mllm", "mllms", "scenes", "seed"),
+            "threads",
         ),
         deps=("data/benchmarks", "results/joint", "results/rate", "results/scores", "results/warmup"),
         out="results/report",
         outs=("index.html",),
         metrics=("summary.json",),
     ),
-)  # fmt: skip
+)
 
 
 def find(name: str) -> Step:
@@ -234,16 +235,20 @@ def input_hash(step: Step, instance: dict[str, str], params: dict[str, Any], pat
     Raises:
         CotamError: an input is missing.
     """
-    parts = {"step": step.name, **instance, "params": params, "libraries": environment.numeric_fingerprint()}
-    models = read_json(paths.weights) if step.models else {}
-    for key in (key.format(**instance) for key in step.models):
-        kind, _, name = key.partition(".")
-        parts[key] = models[kind][name] if name else models[kind]
-    for dependency in step.deps:
-        name = params["data"]["source"] if dependency == "${data.source}" else dependency.format(**instance)
-        path = paths.root / name
+    parts: dict[str, Any] = {"step": step.name, **instance, "params": params}
+    parts["libraries"] = environment.numeric_fingerprint()
+    needed = {dependency: paths.root / dependency for dependency in _dependencies(step, instance, params)}
+    if step.models:
+        needed["data/weights.json"] = paths.weights
+    for name, path in needed.items():
         if not path.exists():
             raise CotamError(f"The step {step.name} needs {name}, which is not there; run `dvc repro`.")
+    models = dict(config.dotted_keys(read_json(needed.pop("data/weights.json")))) if step.models else {}
+    for key in (key.format(**instance) for key in step.models):
+        if key not in models:
+            raise CotamError(f"data/weights.json does not have {key}; run `dvc repro`.")
+        parts[key] = models[key]
+    for name, path in needed.items():
         manifest = path / "manifest.json"
         if manifest.exists():
             parts[name] = sha256(manifest)
@@ -252,6 +257,11 @@ def input_hash(step: Step, instance: dict[str, str], params: dict[str, Any], pat
     for file in import_closure(step.module, ROOT):
         parts[str(file)] = sha256(ROOT / file)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _dependencies(step: Step, instance: dict[str, str], params: dict[str, Any]) -> list[str]:
+    source = params.get("data", {}).get("source", "")
+    return [dependency.replace("${data.source}", source).format(**instance) for dependency in step.deps]
 
 
 def _instance(step: Step, settings: config.Settings, given: dict[str, str | None]) -> dict[str, str]:
