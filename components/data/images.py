@@ -10,17 +10,29 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from components.errors import CotamError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 """What is tried. Not all that Pillow knows: its EPS, for one, starts another program on the user's file."""
 
 MAXIMUM_PIXELS = 100_000_000
 MAXIMUM_BYTES = 1 << 30
 
 _SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L", "I;16N")
+_UPRIGHT = {  # EXIF orientation: what makes the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow warns about large sizes, which are checked here, and about odd metadata, which does not matter here.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UnusableImageError(Exception):
@@ -49,6 +61,8 @@ def open_image(source: str | os.PathLike | bytes, maximum_pixels: int = MAXIMUM_
         return decode(content, maximum_pixels)[0]
     except UnusableImageError as error:
         raise CotamError(f"{name} {error}.") from None
+    except OSError as error:
+        raise CotamError(f"{name} cannot be read ({error.strerror}).") from None
 
 
 def read_bytes(path: Path) -> bytes:
@@ -56,6 +70,7 @@ def read_bytes(path: Path) -> bytes:
 
     Raises:
         UnusableImageError: it is missing, a folder, too large for an image, or may not be read.
+        OSError: the disk or the network failed.
     """
     try:
         if path.stat().st_size > MAXIMUM_BYTES:
@@ -65,15 +80,16 @@ def read_bytes(path: Path) -> bytes:
         raise UnusableImageError("does not exist") from None
     except IsADirectoryError:
         raise UnusableImageError("is a folder, not an image file") from None
-    except OSError as error:
+    except PermissionError as error:
         raise UnusableImageError(f"cannot be read ({error.strerror})") from None
 
 
-def decode(content: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Image.Image, bool]:
+def decode(content: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Image.Image, str | None]:
     """Turn the bytes of an image file into what a person sees (see `open_image`).
 
     Returns:
-        The RGB image, and whether the file is a plain one already: an 8-bit RGB JPEG that needed nothing done to it.
+        The image (mode RGB, no metadata), and "jpg" or "png" if the bytes are already a plain file of that kind, which
+        any reader shows like this; None if something had to be done.
 
     Raises:
         UnusableImageError: the bytes are not an image, are damaged, or hold too many pixels.
@@ -83,13 +99,11 @@ def decode(content: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Image.
     limit = min(maximum_pixels, 2 * Image.MAX_IMAGE_PIXELS)  # beyond the latter Pillow refuses by itself
     too_large = f"has more than {limit} pixels"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about sizes we check ourselves, and about odd metadata
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                if image.width * image.height > limit:
-                    raise UnusableImageError(too_large)
-                image.load()
-                return _as_seen(image)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > limit:
+                raise UnusableImageError(too_large)
+            image.load()
+            return _as_seen(image, eight_bits=image.format != "PNG" or content[24] == 8)
     except UnusableImageError:
         raise
     except UnidentifiedImageError:
@@ -101,13 +115,13 @@ def decode(content: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Image.
         raise UnusableImageError(f"is damaged ({str(error) or type(error).__name__})") from None
 
 
-def _as_seen(image: Image.Image) -> tuple[Image.Image, bool]:
+def _as_seen(image: Image.Image, eight_bits: bool) -> tuple[Image.Image, str | None]:
     profile = image.info.get("icc_profile")
-    turned = image.getexif().get(0x0112, 1) not in (0, 1)  # EXIF tag "Orientation"
     coloured = bool(profile) and not _is_srgb(profile)
-    plain = image.format == "JPEG" and image.mode == "RGB" and not turned and not coloured
-    if turned:
-        image = ImageOps.exif_transpose(image)
+    turn = _UPRIGHT.get(_orientation(image))
+    kind = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png"}.get(image.format or "")
+    plain = image.mode == "RGB" and eight_bits and not (turn is not None or coloured or image.has_transparency_data)
+
     if image.mode in _SIXTEEN_BITS:
         image = _to_eight_bits(image)
     elif image.mode == "F":
@@ -120,7 +134,17 @@ def _as_seen(image: Image.Image) -> tuple[Image.Image, bool]:
     image = _to_srgb(image, profile if coloured else None)
     if alpha is not None:
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
-    return image, plain
+    if turn is not None:
+        image = image.transpose(turn)
+    image.info = {}  # profiles and EXIF no longer hold
+    return image, kind if plain else None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # EXIF that cannot be parsed says nothing, and the picture is fine without
+        return 1
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
