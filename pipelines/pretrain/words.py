@@ -14,6 +14,9 @@ def word_tokenizer(extra: tuple[str, ...] = (), add_eos: bool = True) -> PreTrai
     words = [*SPECIAL, *extra, *vocabulary()]
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if "<image>" in extra:
+        # LLaVA's processor writes it once per patch with no blank between: only a special token is found there.
+        backend.add_special_tokens(["<image>"])
     single = "<s> $A </s>" if add_eos else "<s> $A"
     backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<s>", BOS), ("</s>", EOS)])
     return PreTrainedTokenizerFast(
