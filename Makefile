@@ -1,0 +1,41 @@
+# `make demo` and `make test` need nothing but python3, git and make; both set everything up first.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup browser demo test soak lint up down clean
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+PYTHON := .venv/bin/python
+
+help:    ## list these targets
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 16
+
+setup:   ## create .venv from requirements.lock
+	@infra/setup.sh
+
+browser:
+	@infra/browser.sh
+
+demo: setup ## run the main job on the embedded world with Prefect, DVC and MLflow, and print the table
+	@$(PYTHON) -m flows.demo
+
+test: setup browser ## run the tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q
+
+soak: setup browser ## run the long tests too: full fuzzing, faults, large data
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m 'soak or not soak'
+
+lint: setup ## check the style, and that dvc.yaml says what the code says
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m pipelines.generate --check
+
+up: setup ## start the Prefect server, MLflow and a worker, and leave them running
+	@$(PYTHON) -m flows.services up
+
+down: setup ## stop them
+	@$(PYTHON) -m flows.services down
+
+clean:   ## remove caches and half-made work; results, runs and .venv stay
+	rm -rf .cotam/work .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
