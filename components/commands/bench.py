@@ -1,0 +1,38 @@
+"""`cotam bench`: run one of the measurements in benchmarks/."""
+
+import argparse
+import os
+import subprocess
+import sys
+
+from components.errors import CotamError
+from components.paths import ROOT
+
+BENCHMARKS = {
+    "codec": "time and rate of encoding and decoding, against JPEG and WebP",
+    "data": "images per second out of shards, against single files",
+}
+
+
+def add_parser(sub: argparse._SubParsersAction) -> None:
+    """Describe the command."""
+    listed = "\n".join(f"  {name:<8}{summary}" for name, summary in BENCHMARKS.items())
+    parser = sub.add_parser(
+        "bench",
+        help="measure encoding and decoding time",
+        description="Measure this machine. Pairs of runs are interleaved; ratios come with their spread.",
+        epilog=f"measurements:\n{listed}\n\nexample:\n  cotam bench data --json",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="WHAT", choices=sorted(BENCHMARKS), help="codec or data")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run benchmarks/NAME.py of the checkout."""
+    script = ROOT / "benchmarks" / f"{args.name}.py"
+    if not script.is_file():
+        raise CotamError(f"{script} is not there; run cotam from a checkout of the project.")
+    search = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
+    command = [sys.executable, str(script), *(["--json"] if args.json else [])]
+    return subprocess.call(command, env=os.environ | {"PYTHONPATH": search})

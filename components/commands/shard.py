@@ -1,0 +1,108 @@
+"""`cotam shard`: pack a folder of images (or S3, or WebDataset tars) into shards to train on, and track them with DVC."""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from components.errors import CotamError
+from components.paths import ROOT
+
+
+def add_parser(sub: argparse._SubParsersAction) -> None:
+    """Describe the command."""
+    parser = sub.add_parser(
+        "shard",
+        help="pack a folder of images into shards to train on",
+        description="Pack a folder of images, with all folders below it, into shards to train on. Damaged, tiny and huge "
+        "images are skipped and named. A run that was interrupted goes on when it is started again.",
+        epilog="examples:\n"
+        "  cotam shard ~/photos -o data/my-photos\n"
+        "  cotam shard s3://bucket/photos -o data/my-photos    (AWS_ENDPOINT_URL names another S3 service)\n\n"
+        "then train on it: set `data.source: data/my-photos` in params.yaml and run `dvc repro`",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", metavar="SOURCE", help="a folder of images or WebDataset tars, or s3://BUCKET/PREFIX")
+    parser.add_argument("-o", "--out", metavar="FOLDER", required=True, help="the folder to write")
+    parser.add_argument("--seed", type=_from(0), default=0, help="of the order of the images (default: %(default)s)")
+    parser.add_argument(
+        "--shard-images", type=_from(1), default=500, metavar="N", help="images per tar file (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--minimum-side", type=_from(1), default=32, metavar="PIXELS", help="skip smaller images (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--maximum-pixels",
+        type=_from(1),
+        default=100_000_000,
+        metavar="N",
+        help="skip larger ones (default: %(default)s)",
+    )
+    parser.add_argument("--no-track", action="store_true", help="do not track the shards with DVC")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the shards, track them, and say what was skipped and why."""
+    from components.data.sharding import shard_folder
+
+    manifest = shard_folder(
+        args.source,
+        args.out,
+        seed=args.seed,
+        shard_images=args.shard_images,
+        minimum_side=args.minimum_side,
+        maximum_pixels=args.maximum_pixels,
+    )
+    tracked = None if args.no_track else _track(args.source, Path(args.out))
+    if args.json:
+        keys = ("source", "images", "bytes", "skipped", "ignored")
+        report = {"folder": args.out, "shards": len(manifest["shards"]), "tracked": tracked}
+        print(json.dumps(report | {key: manifest[key] for key in keys}, indent=2))
+    else:
+        _print(args.out, manifest, tracked)
+    return 0
+
+
+def _from(least: int):
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    number.__name__ = "number"  # argparse: "invalid number value"
+    return number
+
+
+def _track(source: str, out: Path) -> list[str] | None:
+    """Have DVC track the shards (and where they came from); None outside a DVC checkout."""
+    folder = out.resolve()
+    if not any((parent / ".dvc").is_dir() for parent in folder.parents):
+        return None
+    command = [sys.executable, "-m", "flows.track_data", str(folder)]
+    if source.startswith("s3://"):
+        command += ["--source", source]
+    # A process of its own, as nothing under components/ imports DVC.
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise CotamError(f"The shards are in {out}, but DVC does not track them: {reason}")
+    return done.stdout.split("\n")[:-1]
+
+
+def _print(out: str, manifest: dict, tracked: list[str] | None) -> None:
+    shards = len(manifest["shards"])
+    print(f"{out}: {manifest['images']} images, {shards} shard{'s' * (shards != 1)}, {manifest['bytes'] / 1e6:.1f} MB")
+    skipped = manifest["skipped"]
+    for skip in skipped[:10]:
+        print(f"skipped {skip['name']}: it {skip['reason']}")
+    if len(skipped) > 10:
+        print(f"skipped {len(skipped) - 10} more; manifest.json names them all")
+    if manifest["ignored"]:
+        others = ", ".join(f"{count} {suffix}" for suffix, count in manifest["ignored"].items())
+        print(f"left out, not images by name: {others}")
+    if tracked is not None:
+        print(f"tracked with DVC: commit {' and '.join(tracked)}")
+    print(f"To train on it, set data.source to {out} in params.yaml and run `dvc repro`.")

@@ -1,0 +1,248 @@
+"""Where pictures come from: a folder, tar files of the WebDataset kind (CC3M as img2dataset writes it), or S3.
+
+A source says what it has (a sorted list of names with sizes) and gives the bytes of one. It does not look into them.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from components.data.images import MAXIMUM_BYTES, UnusableImageError, read_bytes
+from components.errors import CotamError
+
+IMAGE_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("apng", "avif", "bmp", "dib", "gif", "heic", "heif", "j2k", "jfif", "jp2", "jpe", "jpeg", "jpg", "jpx"),
+        *("pbm", "pgm", "png", "pnm", "ppm", "tif", "tiff", "webp"),
+    )
+)
+"""Names that promise an image. Other files are counted and not opened; a name without a suffix is tried."""
+
+_REFUSALS = {  # S3's error codes
+    "AccessDenied": "these credentials may not read it",
+    "NoSuchBucket": "there is no such bucket",
+    "NoSuchKey": "it is no longer there; run again to list the source anew",
+    "PreconditionFailed": "it has changed meanwhile; run again to list the source anew",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One picture that a source has.
+
+    Attributes:
+        name: relative to the source, with forward slashes; a tar's members are named "TAR/MEMBER".
+        size: bytes.
+        stamp: changes when the content does (modification time, or ETag).
+        place: what `Source.read` needs to find it.
+    """
+
+    name: str
+    size: int
+    stamp: str
+    place: Any = field(compare=False)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a source has: `items` sorted by name, and how many other files there are by suffix."""
+
+    items: list[Item]
+    ignored: dict[str, int]
+
+    @cached_property
+    def key(self) -> str:
+        """Sixteen hex digits that change when any item is added, removed or changed."""
+        digest = hashlib.sha256()
+        for item in self.items:
+            digest.update(f"{item.name}\0{item.size}\0{item.stamp}\n".encode(errors="surrogateescape"))
+        return digest.hexdigest()[:16]
+
+
+class Source(Protocol):
+    """A place that has pictures."""
+
+    def list(self) -> Listing:
+        """All that is there.
+
+        Raises:
+            CotamError: it is missing, may not be read, or the network failed.
+        """
+
+    def read(self, item: Item) -> bytes:
+        """The bytes of one item; safe to call from several threads.
+
+        Raises:
+            UnusableImageError: this one cannot be used.
+            CotamError: the source itself failed.
+        """
+
+
+def open_source(source: str | Path, without: Path | None = None) -> Source:
+    """The source that a person names.
+
+    Args:
+        source: a folder, or s3://BUCKET/PREFIX (the endpoint and the credentials are those of the AWS tools:
+            AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_PROFILE, ...).
+        without: a folder inside a local source that is left out: the one that is being written.
+    """
+    if str(source).startswith("s3://"):
+        return S3Source(str(source))
+    if "://" in str(source):
+        raise CotamError(f"{source} is neither a folder nor an s3:// address; give one of these.")
+    return FolderSource(Path(source).expanduser(), without)
+
+
+class FolderSource:
+    """A folder with all that is below it; hidden files are left out, links to files are followed."""
+
+    def __init__(self, folder: Path, without: Path | None = None):
+        self.folder = folder
+        self.without = without.resolve() if without else None
+
+    def list(self) -> Listing:
+        """See `Source`."""
+        if not self.folder.exists():
+            raise CotamError(f"{self.folder} does not exist; give a folder of images.")
+        if not self.folder.is_dir():
+            raise CotamError(f"{self.folder} is a file; give the folder that holds it.")
+        items: list[Item] = []
+        ignored: Counter[str] = Counter()
+        for path in self._files():
+            name = path.relative_to(self.folder).as_posix()
+            suffix = path.suffix.lower()
+            if suffix == ".tar":
+                members, others = _tar_members(path, name)
+                items += members
+                ignored += others
+            elif suffix in IMAGE_SUFFIXES or not suffix:
+                try:
+                    status = path.stat()
+                    items.append(Item(name, status.st_size, str(status.st_mtime_ns), path))
+                except FileNotFoundError:  # a link to nothing: it is read, fails, and is named among the skipped
+                    items.append(Item(name, 0, "", path))
+            else:
+                ignored[suffix] += 1
+        return Listing(sorted(items, key=lambda item: item.name), dict(sorted(ignored.items())))
+
+    def read(self, item: Item) -> bytes:
+        """See `Source`."""
+        try:
+            if isinstance(item.place, Path):
+                return read_bytes(item.place)
+            path, offset = item.place
+            if item.size > MAXIMUM_BYTES:
+                raise UnusableImageError(f"has more than {MAXIMUM_BYTES >> 20} MiB, which is no image that can be used")
+            with open(path, "rb") as tar:
+                tar.seek(offset)
+                return tar.read(item.size)
+        except OSError as error:
+            raise CotamError(
+                f"{self.folder / item.name} cannot be read ({error.strerror}); run again to go on from here."
+            ) from None
+
+    def _files(self) -> Iterator[Path]:
+        def fail(error: OSError) -> None:
+            raise CotamError(f"The folder {error.filename} cannot be read ({error.strerror}).")
+
+        for base, folders, names in os.walk(self.folder, onerror=fail):
+            here = Path(base)
+            folders[:] = [
+                name for name in folders if not name.startswith(".") and (here / name).resolve() != self.without
+            ]
+            yield from (here / name for name in names if not name.startswith("."))
+
+
+def _tar_members(path: Path, name: str) -> tuple[list[Item], Counter[str]]:
+    stamp = str(path.stat().st_mtime_ns)
+    items, ignored = [], Counter()
+    try:
+        with tarfile.open(path) as tar:
+            if not isinstance(tar.fileobj, io.BufferedReader):
+                raise CotamError(f"{path} is compressed; unpack it with gunzip, bunzip2 or unxz first.")
+            for member in tar:
+                suffix = PurePosixPath(member.name).suffix.lower()
+                if not member.isfile():
+                    continue
+                if suffix in IMAGE_SUFFIXES:
+                    place = (path, member.offset_data)
+                    items.append(Item(f"{name}/{member.name}", member.size, f"{stamp}:{member.offset_data}", place))
+                else:
+                    ignored[suffix] += 1
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise CotamError(f"{path} is damaged or cannot be read ({error}); fetch it again.") from None
+    return items, ignored
+
+
+class S3Source:
+    """The objects below s3://BUCKET/PREFIX."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self.bucket, _, prefix = url.removeprefix("s3://").partition("/")
+        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        if not self.bucket:
+            raise CotamError(f"{url} names no bucket; give s3://BUCKET/PREFIX.")
+
+    @cached_property
+    def _client(self) -> Any:
+        import boto3
+        from botocore.config import Config
+
+        return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+
+    def list(self) -> Listing:
+        """See `Source`."""
+        items: list[Item] = []
+        ignored: Counter[str] = Counter()
+        with _network(self.url):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
+            for entry in (entry for page in pages for entry in page.get("Contents", ())):
+                name = entry["Key"].removeprefix(self.prefix)
+                path = PurePosixPath(name)
+                if name.endswith("/") or any(part.startswith(".") for part in path.parts):
+                    continue
+                if path.suffix.lower() in IMAGE_SUFFIXES or not path.suffix:
+                    items.append(Item(name, entry["Size"], entry["ETag"], entry["Key"]))
+                else:
+                    ignored[path.suffix.lower()] += 1
+        if ".tar" in ignored and not items:
+            raise CotamError(f"{self.url} holds tar files, which are read from a folder only; copy them here first.")
+        return Listing(sorted(items, key=lambda item: item.name), dict(sorted(ignored.items())))
+
+    def read(self, item: Item) -> bytes:
+        """See `Source`."""
+        if item.size > MAXIMUM_BYTES:
+            raise UnusableImageError(f"has more than {MAXIMUM_BYTES >> 20} MiB, which is no image that can be used")
+        with _network(f"{self.url.rstrip('/')}/{item.name}"):
+            # Another content than the one that was listed would make shards that nobody can make again.
+            return self._client.get_object(Bucket=self.bucket, Key=item.place, IfMatch=item.stamp)["Body"].read()
+
+
+@contextmanager
+def _network(url: str) -> Iterator[None]:
+    """Turn what boto3 raises into one sentence about `url`."""
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+    try:
+        yield
+    except NoCredentialsError:
+        raise CotamError(
+            f"{url} needs credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+        ) from None
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        reason = _REFUSALS.get(code, str(error).rstrip("."))
+        raise CotamError(f"{url} cannot be read: {reason}.") from None
+    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint or a bucket name that cannot be one
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise CotamError(f"{url} cannot be read: {reason}; run again to go on from here.") from None
