@@ -7,10 +7,11 @@ it, and a notebook or a test can call it with a StepInputs of its own.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from components.errors import CotamError
 from components.paths import CHECKOUT, Paths
+from components.tracking.stage_run import StageLog
 from components.weights import resolve
 
 
@@ -52,26 +53,6 @@ class Params:
         return {name: self[name].as_dict() if isinstance(self[name], Params) else self[name] for name in self}
 
 
-class Log(Protocol):
-    """Where a step reports while it runs (components/tracking/stage_run.py)."""
-
-    def metric(self, name: str, value: float, step: int | None = None) -> None:
-        """Log one number; a rate-score curve's step is thousandths of a bit per pixel."""
-
-    def artifact(self, path: str | Path) -> None:
-        """Log a file."""
-
-
-class SilentLog:
-    """A log that goes nowhere: a step in a notebook or a test."""
-
-    def metric(self, name: str, value: float, step: int | None = None) -> None:
-        """Ignore it."""
-
-    def artifact(self, path: str | Path) -> None:
-        """Ignore it."""
-
-
 @dataclass(frozen=True)
 class StepInputs:
     """The only argument of a step's `run`.
@@ -86,7 +67,8 @@ class StepInputs:
         codec: the name under `codecs` that this instance of the step is for, such as "elic"; None without a variant.
         mllm: the same under `mllms`, such as "micro-llava".
         paths: where the results of earlier steps lie.
-        log: metrics and files to be seen in MLflow while the step runs; silent when nobody listens.
+        log: metrics and files to be seen in MLflow while the step runs; silent when nobody listens. A rate-score curve's
+            step is the rate in thousandths of a bit per pixel.
     """
 
     params: Params
@@ -95,7 +77,7 @@ class StepInputs:
     codec: str | None = None
     mllm: str | None = None
     paths: Paths = CHECKOUT
-    log: Log = field(default_factory=SilentLog)
+    log: StageLog = field(default_factory=StageLog)
 
     @property
     def codec_weights(self) -> Path:

@@ -21,6 +21,7 @@ from components.files import read_json, replace, sha256, sha256_tree
 from components.locks import stage_lock
 from components.paths import CHECKOUT, ROOT, Paths, instance_name
 from components.step_inputs import Params, StepInputs
+from components.tracking.stage_run import stage_run
 
 
 @dataclass(frozen=True)
@@ -216,8 +217,6 @@ def run_step(name: str, codec: str | None = None, mllm: str | None = None, paths
         out.mkdir(parents=True)
         work.mkdir(parents=True, exist_ok=True)
         try:
-            from components.tracking.stage_run import stage_run
-
             with stage_run(stage, params) as log:
                 inputs = StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, **instance)
                 importlib.import_module(step.module).run(inputs)

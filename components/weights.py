@@ -79,7 +79,9 @@ def resolve(name_or_path: str | Path) -> Path:
     """
     name = str(name_or_path)
     if name.startswith("models:/"):
-        return _from_registry(name)
+        from components.tracking.models import download
+
+        return download(name)
     for folder in (Path(name).expanduser(), ROOT / name, ROOT / "pretrained" / name):
         if folder.is_dir():
             return folder
@@ -88,12 +90,6 @@ def resolve(name_or_path: str | Path) -> Path:
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) and not name.startswith("pretrained/"):
         return _from_hub(name)
     raise CotamError(f"There is no model at {name}; give a folder, models:/NAME@ALIAS, or a Hugging Face name.")
-
-
-def _from_registry(uri: str) -> Path:
-    from components.tracking.models import download
-
-    return download(uri)
 
 
 def _from_hub(name: str) -> Path:
