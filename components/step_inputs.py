@@ -67,8 +67,8 @@ class StepInputs:
         codec: the name under `codecs` that this instance of the step is for, such as "elic"; None without a variant.
         mllm: the same under `mllms`, such as "micro-llava".
         paths: where the results of earlier steps lie.
-        log: metrics and files to be seen in MLflow while the step runs; silent when nobody listens. A rate-score curve's
-            step is the rate in thousandths of a bit per pixel.
+        log: metrics and files to be seen in MLflow while the step runs; silent when nobody listens. The step of a
+            rate-score curve is the rate in thousandths of a bit per pixel.
     """
 
     params: Params

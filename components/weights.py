@@ -33,7 +33,7 @@ def save_safetensors(
         half: store floating-point tensors as float16 (`load_safetensors` gives float32 again).
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     def stored(tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.detach().cpu()
@@ -41,7 +41,8 @@ def save_safetensors(
         return (tensor.half() if half and tensor.is_floating_point() else tensor).clone().contiguous()
 
     with atomic_dir(folder) as temporary:
-        save_file({name: stored(tensor) for name, tensor in tensors.items()}, temporary / TENSORS)
+        # Not save_file: on a full disk it raises an error of its own, not OSError.
+        (temporary / TENSORS).write_bytes(save({name: stored(tensor) for name, tensor in tensors.items()}))
         write_json(temporary / CONFIG, config)
 
 

@@ -76,7 +76,7 @@ def test_overrides_are_yaml_values_for_existing_keys():
     overridden = config.load(overrides={"adapter.learning_rate": "1e-4", "evaluation.qualities": "[1, 3]"})
     assert overridden.adapter.learning_rate == 1e-4
     assert overridden.evaluation.qualities == (1, 3)
-    with pytest.raises(CotamError, match="did you mean adapter.lambda_high"):
+    with pytest.raises(CotamError, match=r"did you mean adapter\.lambda_high"):
         config.load(overrides={"adapter.lambda_hihg": "1"})
-    with pytest.raises(CotamError, match="adapter.heads must be"):
+    with pytest.raises(CotamError, match=r"adapter\.heads must be"):
         config.load(overrides={"adapter.heads": "many"})
