@@ -1,0 +1,154 @@
+"""What the page says beside the scores: photographs, the map's bits, time, and what the adapter learned.
+
+Each function reads one part of summary.json (docs/summary-schema.md) and gives nothing where the run did not measure
+it.
+"""
+
+from markupsafe import Markup
+
+from components.reporting.claims import loss_at_equal_rate
+from components.reporting.figures import LARGE, MEDIUM, Line, Panel, curves
+from components.reporting.methods import COTAM, Look, method_look
+from components.reporting.numbers import per_cent, signed
+
+
+def photographs_section(summary: dict, codec: str) -> dict | None:
+    """PSNR over rate with and without guidance (paper, Fig. 12)."""
+    found = summary.get("photographs", {}).get(codec)
+    if not found:
+        return None
+    base = method_look(codec, codec)
+    plain = Look(base.key, f"{base.label} without guidance", base.light, base.dark, base.marker, width=base.width)
+    guided = Look(COTAM.key, f"{base.label} with guidance", COTAM.light, COTAM.dark, COTAM.marker, width=COTAM.width)
+    lines = [_rd_line(guided, found["guided"]), _rd_line(plain, found["plain"])]
+    loss = loss_at_equal_rate(found["plain"], found["guided"])
+    if loss is None:
+        reading = "The two curves share no range of rates."
+    else:
+        reading = (
+            "Guidance moves bits away from the background. At equal rate that changes the PSNR of photographs "
+            f"by {signed(-loss, 2)} dB on average."
+        )
+    figure = curves(
+        f"photographs-{codec}",
+        "PSNR over rate on photographs",
+        [Panel("PSNR of photographs", lines, "PSNR, dB")],
+        size=LARGE,
+    )
+    return {
+        "codec": codec,
+        "count": len(found["images"]),
+        "looks": [guided, plain],
+        "figure": Markup(figure),
+        "reading": reading,
+    }
+
+
+def map_sentence(summary: dict, codec: str) -> str:
+    """How much of a file the map is (paper, section 3.2)."""
+    bits = summary.get("map_bits", {}).get(codec)
+    if not bits:
+        return ""
+    return (
+        f"A map of {bits['cells']} cells costs {bits['mean']:.1f} bits on average and {bits['max']:.0f} at most: "
+        f"{100 * bits['share']:.2f} % of a file, averaged over qualities. The paper's map of 64 cells costs 128."
+    )
+
+
+def timing_section(summary: dict, codec: str, mllm: str) -> dict | None:
+    """Milliseconds per image with and without guidance and adapter (paper, Table 2)."""
+    time = summary.get("time", {}).get(codec)
+    if not time:
+        return None
+    label = method_look(codec, codec).label
+    rows, overheads = [], {}
+    for step, name in (("encode", "Encoding, with guidance"), ("decode", "Decoding, with adapter")):
+        base, cotam = time[step]["base"], time[step]["cotam"]
+        overheads[step] = 100 * (cotam / base - 1)
+        rows.append({"label": name, "cells": [f"{base:.1f} ms", f"{cotam:.1f} ms", per_cent(overheads[step])]})
+    return {
+        "columns": [f"{label} alone", "CoTAM", "Overhead"],
+        "rows": rows,
+        "short": f"{per_cent(overheads['encode'], 0)}, {per_cent(overheads['decode'], 0)}",
+        "overheads": overheads,
+        "reading": (
+            "The paper reports +2.9 % and +5.2 % over ELIC at full width. Here tower, adapter and codec are all "
+            "small, and so are the images: the ratio is this world's."
+        ),
+        "command": f"dvc repro rate@{codec}",
+        "how": f"Median over {time['images']} images of the time for one, both methods in turn on the same image. "
+        "Times differ between machines and between runs.",
+    }
+
+
+def adapter_sections(summary: dict) -> list[dict]:
+    """Feature losses with and without the adapter, per quality, and their course over training."""
+    sections = []
+    entries = summary.get("adapter", {})
+    for name, found in sorted(entries.items()):
+        with_look = Look(COTAM.key, "with adapter", COTAM.light, COTAM.dark, COTAM.marker, width=COTAM.width)
+        without = Look("base", "without adapter", "", "", "s", width=2.0)
+        qualities = found["qualities"]
+        panels = [
+            Panel(
+                title,
+                [
+                    Line(look, qualities, found[key][which])
+                    for look, which in ((with_look, "with"), (without, "without"))
+                ],
+                "loss" if key == "low" else "",
+                "quality",
+                log_x=False,
+                log_y=True,
+            )
+            for key, title in (("low", "L low: patch embeddings"), ("high", "L high: features"))
+        ]
+        cut = {key: 100 * (1 - sum(found[key]["with"]) / sum(found[key]["without"])) for key in ("low", "high")}
+        history_looks = [Look("cotam", "warm-up", "", "", ""), Look("cross", "joint", "", "", "")]
+        history = ""
+        if found.get("history"):
+            parts = [
+                Panel(
+                    title,
+                    [
+                        Line(look, *_course(found["history"], stage, key))
+                        for look, stage in zip(history_looks, ("warmup", "joint"), strict=True)
+                        if _course(found["history"], stage, key)[0]
+                    ],
+                    "loss" if key == "low" else "",
+                    "training step",
+                    log_x=False,
+                    log_y=True,
+                )
+                for key, title in (("low", "L low"), ("high", "L high"))
+            ]
+            parts = [part for part in parts if part.lines]
+            history = curves(f"history-{name}", "Losses while training", parts, size=MEDIUM) if parts else ""
+        several = len(entries) > 1
+        sections.append(
+            {
+                "suffix": f"-{name}" if several else "",
+                "of": f", {name}" if several else "",
+                "looks": [with_look, without],
+                "figure": Markup(curves(f"adapter-{name}", "Feature loss per quality", panels, size=MEDIUM)),
+                "history": Markup(history),
+                "history_looks": history_looks,
+                "command": f"dvc repro joint@{name}",
+                "reading": (
+                    "The adapter turns the decoded latent into a correction of the patch embeddings. Averaged over "
+                    f"qualities it removes {cut['low']:.0f} % of the low-level loss and {cut['high']:.0f} % of the "
+                    "high-level one."
+                ),
+            }
+        )
+    return sections
+
+
+def _rd_line(look: Look, points: list[dict]) -> Line:
+    points = sorted(points, key=lambda point: point["bpp"])
+    return Line(look, [point["bpp"] for point in points], [point["psnr"] for point in points])
+
+
+def _course(history: list[dict], stage: str, key: str) -> tuple[list, list]:
+    points = [row for row in history if row["stage"] == stage and row.get(key) is not None]
+    return [row["step"] for row in points], [row[key] for row in points]

@@ -1,0 +1,207 @@
+"""What the page says about scores, rates and levels, from summary.json (docs/summary-schema.md).
+
+A pair is one codec seen by one MLLM. Everything here is selection and layout: no score, interval or BD-rate is computed
+that is not in the summary already.
+"""
+
+from components.reporting.figures import LARGE, MEDIUM, Interval, Level, Line, Panel, curves, forest
+from components.reporting.methods import BENCHMARKS, LEVELS, benchmark_label, method_look, method_order
+from components.reporting.numbers import DASH
+
+
+def pairs(summary: dict) -> list[dict]:
+    """Every (codec, MLLM) of a summary, with what the template shows of it."""
+    found = [(codec, mllm) for codec, methods in sorted(summary["codecs"].items()) for mllm in sorted(methods[codec])]
+    return [_pair(summary, codec, mllm, named=len(found) > 1) for codec, mllm in found]
+
+
+def method_of(summary: dict, codec: str, method: str, mllm: str) -> dict | None:
+    """`codecs.<codec>.<method>.<mllm>`, or None."""
+    return summary["codecs"].get(codec, {}).get(method, {}).get(mllm)
+
+
+def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
+    results = {method: by_mllm[mllm] for method, by_mllm in summary["codecs"][codec].items() if mllm in by_mllm}
+    clean = results.pop("clean", None)
+    methods = method_order(results, codec)
+    looks = {method: method_look(method, codec) for method in methods}
+    benchmarks = [name for name in (*BENCHMARKS, *summary["benchmarks"]) if name in summary["benchmarks"]]
+    benchmarks = list(dict.fromkeys(benchmarks))
+    slug = f"{codec}-{mllm}"
+    levels = [level for level in LEVELS if any(level in result.get("levels", {}) for result in results.values())]
+    clean_levels = {level: rows[0]["score"] for level, rows in (clean or {}).get("levels", {}).items() if rows}
+
+    def panel(key: str, title: str, ylabel: str = "", source: str = "curve") -> Panel:
+        lines = [_score_line(looks[name], results[name][source], key) for name in methods if source in results[name]]
+        level = [Level(clean[source][0]["scores"][key], "clean")] if clean and clean.get(source) else []
+        return Panel(title, lines, ylabel, levels=level)
+
+    def level_panel(level: str) -> Panel:
+        lines = [_level_line(looks[method], results[method]["levels"][level]) for method in methods]
+        base = [Level(clean_levels[level], "clean")] if level in clean_levels else []
+        return Panel(f"{level}-level", lines, "right, %" if level == levels[0] else "", levels=base)
+
+    base = results[codec]
+    drops = [
+        Panel(
+            looks[method].label,
+            [_drop_line(LEVELS[level], results[method]["levels"][level]) for level in levels],
+            "points lost" if index == 0 else "",
+        )
+        for index, method in enumerate(m for m in (codec, "cotam") if m in results)
+    ]
+    compared = [method for method in methods if "bd_rate" in results[method] and method != codec]
+    columns = ["mean", *benchmarks]
+    pair = {
+        "codec": codec,
+        "mllm": mllm,
+        "suffix": f"-{slug}" if named else "",
+        "of": f", {looks[codec].label} and {mllm}" if named else "",
+        "base_label": looks[codec].label,
+        "benchmark_count": len(benchmarks),
+        "method_looks": [looks[method] for method in methods],
+        "mean_figure": curves(
+            f"mean-{slug}", "Mean score over rate", [panel("mean", "Mean score", "points")], size=LARGE
+        ),
+        "benchmark_figure": curves(
+            f"benchmarks-{slug}",
+            "Score over rate per benchmark",
+            [
+                panel(name, benchmark_label(name), "points" if index % 3 == 0 else "")
+                for index, name in enumerate(benchmarks)
+            ],
+        ),
+        "score_columns": [benchmark_label(name) for name in columns],
+        "score_rows": _score_rows(results, clean, methods, looks, columns, "curve"),
+        "bd_columns": [looks[method].label for method in compared],
+        "bd_rows": [_bd_row(results, compared, name) for name in (*benchmarks, "mean")],
+        "forest": _forest(f"bd-{slug}", results["cotam"]["bd_rate"], looks["cotam"], benchmarks),
+        "level_looks": [LEVELS[level] for level in levels],
+        "level_columns": [f"{level}, points lost" for level in levels],
+        "level_rows": _level_rows(base["levels"], levels),
+        "level_figure": curves(f"levels-{slug}", "Score over rate per level", [level_panel(level) for level in levels]),
+        "drop_figure": curves(f"drop-{slug}", "Points lost over rate per level", drops, size=MEDIUM, share_y=True),
+        "train_figure": "",
+        "train_rows": [],
+    }
+    if any(result.get("train_style") for result in results.values()):
+        pair["train_figure"] = curves(
+            f"train-{slug}",
+            "Mean score over rate on the styles of training",
+            [panel("mean", "Mean score, styles of training", "points", "train_style")],
+            size=LARGE,
+        )
+        pair["train_rows"] = _score_rows(results, clean, methods, looks, columns, "train_style")
+    return pair
+
+
+def _score_line(look, curve: list[dict], key: str) -> Line:
+    points = sorted((point for point in curve if point["scores"].get(key) is not None), key=lambda point: point["bpp"])
+    bands = [point.get("intervals", {}).get(key) for point in points]
+    known = bool(bands) and all(bands)
+    return Line(
+        look,
+        [point["bpp"] for point in points],
+        [point["scores"][key] for point in points],
+        [low for low, _ in bands] if known else None,
+        [high for _, high in bands] if known else None,
+    )
+
+
+def _level_line(look, rows: list[dict]) -> Line:
+    return _line(look, rows, "score", "low", "high")
+
+
+def _drop_line(look, rows: list[dict]) -> Line:
+    return _line(look, rows, "drop", "drop_low", "drop_high")
+
+
+def _line(look, rows: list[dict], value: str, low: str, high: str) -> Line:
+    rows = sorted(rows, key=lambda row: row["bpp"])
+    known = bool(rows) and all(row.get(low) is not None and row.get(high) is not None for row in rows)
+    return Line(
+        look,
+        [row["bpp"] for row in rows],
+        [row[value] for row in rows],
+        [row[low] for row in rows] if known else None,
+        [row[high] for row in rows] if known else None,
+    )
+
+
+def _score_rows(results: dict, clean: dict | None, methods, looks, columns, key: str) -> list[dict]:
+    def cells(point: dict) -> list:
+        return [point["scores"].get(name) for name in columns]
+
+    rows = []
+    if clean and clean.get(key):
+        first = cells(clean[key][0])
+        rows.append({"method": "clean images", "quality": DASH, "bpp": None, "bare": None, "scores": first})
+    for method in methods:
+        for point in results[method].get(key) or []:
+            rows.append(
+                {
+                    "method": looks[method].label,
+                    "quality": point["quality"],
+                    "bpp": point["bpp"],
+                    "bare": point.get("bpp_without_header"),
+                    "scores": cells(point),
+                }
+            )
+    return rows
+
+
+def _bd_row(results: dict, compared, name: str) -> dict:
+    cells = []
+    for method in compared:
+        value = results[method]["bd_rate"].get(name)
+        cells.append({"value": value, "sure": _side_of_zero(value)})
+    return {"label": benchmark_label(name), "cells": cells, "total": name == "mean"}
+
+
+def _side_of_zero(value: dict | None) -> str:
+    """`good` when the whole interval saves bits, `bad` when it costs them, else nothing."""
+    if not value or value.get("low") is None or value.get("high") is None:
+        return ""
+    return "good" if value["high"] < 0 else "bad" if value["low"] > 0 else ""
+
+
+def _forest(name: str, bd_rate: dict, look, benchmarks) -> str:
+    rows = []
+    for key in (*benchmarks, "mean"):
+        value = bd_rate.get(key) or {}
+        rows.append(Interval(benchmark_label(key), look, value.get("value"), value.get("low"), value.get("high")))
+    return forest(name, "BD-rate per benchmark", rows, xlabel="BD-rate in per cent (left of zero saves bits)")
+
+
+def _level_rows(levels: dict, order) -> list[dict]:
+    rows = []
+    for index, first in enumerate(levels[order[0]]):
+        at = {level: levels[level][index] for level in order}
+        rows.append(
+            {
+                "label": first["quality"],
+                "bpp": first["bpp"],
+                "cells": [
+                    {"value": at[name]["drop"], "low": at[name].get("drop_low"), "high": at[name].get("drop_high")}
+                    for name in order
+                ],
+                "most": max(order, key=lambda name: at[name]["drop"]),
+                "total": False,
+            }
+        )
+    averages = {level: average_drop(levels[level]) for level in order}
+    rows.append(
+        {
+            "label": "average",
+            "bpp": None,
+            "cells": [{"value": averages[level], "low": None, "high": None} for level in order],
+            "most": max(order, key=averages.get),
+            "total": True,
+        }
+    )
+    return rows
+
+
+def average_drop(rows: list[dict]) -> float:
+    """Points lost, averaged over the measured rates."""
+    return sum(row["drop"] for row in rows) / len(rows)

@@ -1,0 +1,172 @@
+"""What a run found as a table: for the terminal (rich) and for README.md (Markdown), both from summary.json."""
+
+import re
+from pathlib import Path
+
+from components.errors import CotamError
+from components.files import atomic_write
+from components.reporting.methods import BENCHMARKS, benchmark_label, method_look, method_order
+from components.reporting.numbers import DASH, MINUS
+
+START, END = "<!-- RESULTS -->", "<!-- /RESULTS -->"
+
+
+def print_tables(summary: dict, console=None) -> None:
+    """Print scores, rates and BD-rates of every codec and MLLM; `console` is a rich Console, by default stdout's."""
+    from rich.console import Console
+
+    console = console or Console()
+    for codec, methods in sorted(summary["codecs"].items()):
+        for mllm in sorted(methods[codec]):
+            results = {method: by_mllm[mllm] for method, by_mllm in methods.items() if mllm in by_mllm}
+            console.print()
+            console.print(_score_table(summary, results, codec, mllm))
+            console.print()
+            console.print(_bd_table(summary, results, codec, mllm))
+
+
+def markdown(summary: dict) -> str:
+    """The results as Markdown: a sentence, the BD-rates, and mean scores beside rates, per codec and MLLM."""
+    parts = []
+    for codec, methods in sorted(summary["codecs"].items()):
+        for mllm in sorted(methods[codec]):
+            results = {method: by_mllm[mllm] for method, by_mllm in methods.items() if mllm in by_mllm}
+            parts.append(_markdown_pair(summary, results, codec, mllm))
+    return "\n\n".join(parts)
+
+
+def fill_readme(readme: Path, summary: dict) -> None:
+    """Replace what stands between the two RESULTS marks of a file by `markdown(summary)`.
+
+    Raises:
+        CotamError: the file is missing or does not have both marks.
+    """
+    try:
+        text = readme.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise CotamError(f"{readme} does not exist; run this in a checkout that has it.") from None
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise CotamError(f"{readme} has no lines {START} and {END}; add them where the results are to stand.")
+    atomic_write(readme, f"{before}{START}\n{markdown(summary)}\n{END}{after}")
+
+
+def interval_text(value: dict | None, unit: str = " %") -> str:
+    """`-31.0 % (-37.0 to -24.0)`; "not defined" where the curves do not overlap."""
+    if not value or value.get("value") is None:
+        return "not defined"
+    text = f"{_per_cent(value['value'])}{unit}"
+    if value.get("low") is None or value.get("high") is None:
+        return text
+    return f"{text} ({_per_cent(value['low'])} to {_per_cent(value['high'])})"
+
+
+def _per_cent(value: float) -> str:
+    """A sign, and a decimal only where it means something."""
+    return f"{value:+.1f}" if abs(value) < 100 else f"{value:+.0f}"
+
+
+def _benchmarks(summary: dict) -> list[str]:
+    known = [name for name in BENCHMARKS if name in summary["benchmarks"]]
+    return [*known, *(name for name in summary["benchmarks"] if name not in known)]
+
+
+def _methods(results: dict, codec: str) -> list[str]:
+    return method_order((method for method in results if method != "clean"), codec)
+
+
+def _compared(results: dict, codec: str) -> list[str]:
+    return [method for method in _methods(results, codec) if method != codec and "bd_rate" in results[method]]
+
+
+def _score_table(summary: dict, results: dict, codec: str, mllm: str):
+    from rich import box
+    from rich.table import Table
+
+    columns = [*_benchmarks(summary), "mean"]
+    table = Table(
+        title=f"Scores of {mllm} and bits per pixel",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    for name in ("q", "bpp", *map(benchmark_label, columns[:-1]), "Mean"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if "clean" in results:
+        scores = results["clean"]["curve"][0]["scores"]
+        table.add_row("clean", "", "", *(_points(scores.get(name)) for name in columns), end_section=True)
+    for method in _methods(results, codec):
+        curve = results[method]["curve"]
+        for index, point in enumerate(curve):
+            name = method_look(method, codec).label if index == 0 else ""
+            table.add_row(
+                name,
+                str(point["quality"]),
+                f"{point['bpp']:.3f}",
+                *(_points(point["scores"].get(key)) for key in columns),
+                style="bold" if method == "cotam" else None,
+                end_section=index == len(curve) - 1,
+            )
+    return table
+
+
+def _bd_table(summary: dict, results: dict, codec: str, mllm: str):
+    from rich import box
+    from rich.table import Table
+
+    base = method_look(codec, codec).label
+    table = Table(
+        title=f"BD-rate against {base} in per cent (95 % interval); below zero saves bits",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("", no_wrap=True)
+    compared = _compared(results, codec)
+    for method in compared:
+        table.add_column(method_look(method, codec).label, justify="right")
+    names = _benchmarks(summary)
+    for name in (*names, "mean"):
+        table.add_row(
+            benchmark_label(name),
+            *(interval_text(results[method]["bd_rate"].get(name), unit="") for method in compared),
+            style="bold" if name == "mean" else None,
+            end_section=name == names[-1],
+        )
+    return table
+
+
+def _markdown_pair(summary: dict, results: dict, codec: str, mllm: str) -> str:
+    base = method_look(codec, codec).label
+    compared = _compared(results, codec)
+    lines = [f"BD-rate against {base}, `{mllm}`, 95 % intervals; below zero saves bits:", ""]
+    lines += _row("Benchmark", *(method_look(method, codec).label for method in compared))
+    lines += _row("---", *("---:" for _ in compared))
+    for name in (*_benchmarks(summary), "mean"):
+        cells = [benchmark_label(name), *(interval_text(results[method]["bd_rate"].get(name)) for method in compared)]
+        lines += _row(*(f"**{cell}**" if name == "mean" else cell for cell in cells))
+    clean = results.get("clean")
+    scored = f" (clean images: {clean['curve'][0]['scores']['mean']:.1f})" if clean else ""
+    lines += ["", f"Mean score of `{mllm}`{scored} and bits per pixel of whole files:", ""]
+    pair = [method for method in ("cotam", codec) if method in results]
+    lines += _row(
+        "Quality", *(f"{method_look(method, codec).label} {what}" for method in pair for what in ("bpp", "score"))
+    )
+    lines += _row("---:", *("---:" for _ in range(2 * len(pair))))
+    for points in zip(*(results[method]["curve"] for method in pair), strict=False):
+        numbers = [text for point in points for text in (f"{point['bpp']:.3f}", f"{point['scores']['mean']:.1f}")]
+        lines += _row(points[0]["quality"], *numbers)
+    lines += ["", "Made by `make demo`; `cotam report --readme` writes it here."]
+    return re.sub(r"(?<=[|( *])-(?=\d)", MINUS, "\n".join(lines)).replace("to -", f"to {MINUS}")
+
+
+def _row(*cells) -> list[str]:
+    return [f"| {' | '.join(map(str, cells))} |"]
+
+
+def _points(score: float | None) -> str:
+    return DASH if score is None else f"{score:.1f}"

@@ -1,0 +1,96 @@
+"""A summary.json that no run made, but that one could have: smooth curves, sensible intervals, every optional part."""
+
+from math import log2
+
+BENCHMARKS = ("mme", "pope", "vqav2", "textvqa", "seedbench", "mmbench")
+RATES = (0.08, 0.13, 0.19, 0.28, 0.41, 0.6, 0.9)
+CLEAN = {name: 88.0 + index for index, name in enumerate(BENCHMARKS)}
+SHIFT = {"elic": 0.0, "cotam": 0.55, "webp": -1.2, "jpeg": -2.6}
+LEVELS = {"low": 9.0, "high": 11.0, "cross": 24.0}
+
+
+def _lost(bpp: float, shift: float, most: float) -> float:
+    return most / (1 + 2.2 ** (log2(bpp / 0.08) + shift))
+
+
+def _point(method: str, quality: int, bpp: float) -> dict:
+    scores = {name: CLEAN[name] - _lost(bpp, SHIFT[method], 14.0 + 3 * index) for index, name in enumerate(BENCHMARKS)}
+    scores["mean"] = sum(scores.values()) / len(scores)
+    intervals = {name: [score - 2.0, score + 1.8] for name, score in scores.items()}
+    return {"quality": quality, "bpp": bpp, "bpp_without_header": bpp - 0.009, "scores": scores, "intervals": intervals}
+
+
+def _level(method: str, level: str) -> list[dict]:
+    rows = []
+    for quality, bpp in enumerate(RATES):
+        drop = _lost(bpp, SHIFT[method], LEVELS[level])
+        rows.append(
+            {
+                "quality": quality,
+                "bpp": bpp,
+                "score": 92 - drop,
+                "low": 90.5 - drop,
+                "high": 93 - drop,
+                "drop": drop,
+                "drop_low": drop - 1.2,
+                "drop_high": drop + 1.2,
+            }
+        )
+    return rows
+
+
+def _method(method: str, codec: str) -> dict:
+    scale = 1 if method in ("cotam", codec) else 2
+    curve = [_point(method, quality, bpp * scale) for quality, bpp in enumerate(RATES)]
+    found = {"curve": curve, "levels": {level: _level(method, level) for level in LEVELS}, "train_style": curve[::3]}
+    if method != codec:
+        base = {"cotam": -31.0, "webp": 63.0, "jpeg": 188.0}[method]
+        found["bd_rate"] = {
+            name: {"value": base + 3 * index, "low": base - 6 + 3 * index, "high": base + 7 + 3 * index}
+            for index, name in enumerate(("mean", *BENCHMARKS))
+        }
+    return found
+
+
+def summary(codec: str = "elic", mllm: str = "micro-llava") -> dict:
+    """As docs/summary-schema.md says, for one codec and one MLLM."""
+    clean_scores = {**CLEAN, "mean": sum(CLEAN.values()) / len(CLEAN)}
+    clean = {
+        "curve": [{"quality": None, "bpp": None, "bpp_without_header": None, "scores": clean_scores}],
+        "levels": {
+            level: [{"quality": None, "bpp": None, "score": 92.0, "low": 91.0, "high": 93.0}] for level in LEVELS
+        },
+        "train_style": [{"quality": None, "bpp": None, "bpp_without_header": None, "scores": clean_scores}],
+    }
+    methods = {"clean": {mllm: clean}}
+    methods |= {method: {mllm: _method(method, codec)} for method in (codec, "cotam", "jpeg", "webp")}
+    rates = [{"quality": quality, "bpp": bpp, "psnr": 27 + 3 * log2(bpp / 0.08)} for quality, bpp in enumerate(RATES)]
+    losses = {
+        "with": [0.2 * 0.7**quality for quality in range(7)],
+        "without": [0.5 * 0.75**quality for quality in range(7)],
+    }
+    history = [
+        {"stage": stage, "step": step, "low": 0.6 * 0.97 ** (step / 10), "high": 0.9 * 0.98 ** (step / 10)}
+        for stage, start, end in (("warmup", 0, 180), ("joint", 180, 900))
+        for step in range(start, end, 30)
+    ]
+    return {
+        "schema": 1,
+        "benchmarks": list(BENCHMARKS),
+        "codecs": {codec: methods},
+        "photographs": {
+            codec: {
+                "images": ["astronaut", "coffee"],
+                "plain": rates,
+                "guided": [{**point, "psnr": point["psnr"] - 0.12} for point in rates],
+            }
+        },
+        "map_bits": {codec: {"mean": 27.4, "max": 40, "cells": 16, "share": 0.011}},
+        "time": {
+            codec: {"images": 32, "encode": {"base": 61.0, "cotam": 70.1}, "decode": {"base": 58.0, "cotam": 61.3}}
+        },
+        "allocation": {codec: {"raised": 31.0, "lowered": -22.0}},
+        "adapter": {
+            f"{codec}-{mllm}": {"qualities": list(range(7)), "low": losses, "high": losses, "history": history}
+        },
+    }
