@@ -1,0 +1,119 @@
+"""What the two stages of the adapter's training share: everything but the loss.
+
+Codec and tower are frozen; only the adapter learns (paper, sections 3.3 and 4.1). A stage reads shards, trains, and
+measures both losses on the held-out images, with and without the adapter.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from components.adapter import AdapterConfig, LatentAdapter
+from components.adapter.losses import high_loss, low_loss
+from components.codec.codec import Codec
+from components.data.reader import ShardReader
+from components.files import read_json, sha256, write_json
+from components.step_inputs import StepInputs
+from components.training.feature_store import FeatureStore, Plan, store_key
+from components.training.loop import Loss, Schedule, accelerator, train
+from components.vision import ClipTower, load_tower
+
+VALIDATION_BATCH = 64
+
+
+class AdapterStage:
+    """The frozen parts of one instance (codec and MLLM) and the features that they gave."""
+
+    def __init__(self, inputs: StepInputs):
+        self.inputs = inputs
+        params = inputs.params
+        self.codec = Codec.from_pretrained(inputs.codec_weights)
+        self.tower = training_tower(load_tower(inputs.mllm_weights, bf16=True))
+        guide = training_tower(load_tower(inputs.tower_weights))
+        plan = Plan(
+            seed=params.seed,
+            qualities=params.adapter.qualities,
+            draws=params.adapter.draws,
+            held_out=params.adapter.held_out,
+            layers=params.guidance.layers,
+            grid=params.guidance.grid,
+            k=params.guidance.k,
+        )
+        shards = inputs.paths.shards
+        weights = read_json(inputs.paths.weights)
+        origin = {"shards": sha256(shards / "manifest.json"), "weights": repr(sorted(weights.items()))}
+        # Beside the stages' own work folders: both stages read the same store.
+        folder = inputs.paths.root / ".cotam/work/features" / store_key(plan, origin)
+        self.store = FeatureStore(folder, ShardReader(shards, params.seed), plan, self.codec, guide, self.tower)
+
+    def new_adapter(self) -> LatentAdapter:
+        """A silent adapter in the units of the store's latents; the same for the same seed."""
+        adapter_params = self.inputs.params.adapter
+        torch.manual_seed(self.inputs.params.seed)
+        adapter = LatentAdapter(
+            AdapterConfig(
+                latent_channels=self.codec.config.latent_channels,
+                feature_dim=self.tower.width,
+                grid=self.tower.grid,
+                qualities=self.codec.config.qualities,
+                width=adapter_params.width,
+                heads=adapter_params.heads,
+            )
+        )
+        adapter.set_scales(*self.store.scales())
+        return adapter
+
+    def fit(self, adapter: LatentAdapter, loss: Loss, epochs: int) -> None:
+        """Train, validate, and write the stage's results."""
+        params, inputs = self.inputs.params.adapter, self.inputs
+        schedule = Schedule(epochs, params.batch, params.learning_rate)
+        last = train(adapter, loss, self.store, schedule, checkpoint=inputs.work / "checkpoint.safetensors", log=inputs.log)
+        measured = validate(adapter, self.tower, self.store)
+        adapter.save(inputs.out / "adapter")
+        write_json(inputs.out / "metrics.json", {"training": last, "validation": measured})
+
+
+def training_tower(tower: ClipTower) -> ClipTower:
+    """The tower on this process's device, with the attention that is fastest there."""
+    device = accelerator().device
+    if device.type == "cpu":
+        # On CPUs plain matrix products in bfloat16 are more than twice as fast as the fused attention.
+        tower.model.set_attn_implementation("eager")
+    return tower.to(device)
+
+
+def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: ClipTower) -> Tensor:
+    """A(y^) of a batch of the store, whose images have the tower's own size."""
+    sample = partial(tower.geometry.sample_latent, image_size=tower.geometry.output_size, grid=tower.grid)
+    return adapter(batch["y_hat"], batch["quality_map"], sample)
+
+
+@torch.no_grad()
+def validate(adapter: LatentAdapter, tower: ClipTower, store: FeatureStore) -> dict[str, dict[str, float]]:
+    """L_low and L_high on the held-out images, per base quality, with the adapter and without.
+
+    Returns:
+        {quality: {low, low_unadapted, low_ratio, high, high_unadapted, high_ratio}}; a ratio is adapted / unadapted.
+    """
+    device = accelerator().device
+    adapter.to(device).eval()
+    measured = {}
+    for quality in store.plan.validation_qualities:
+        sums: dict[str, float] = {"low": 0, "low_unadapted": 0, "high": 0, "high_unadapted": 0}
+        count = 0
+        for batch in store.held_out(quality, VALIDATION_BATCH):
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            added = residual(adapter, batch, tower)
+            for suffix, extra in (("", added), ("_unadapted", torch.zeros_like(added))):
+                features = tower.forward_from_patches(batch["decoded"] + extra).consumed_BND
+                number = len(features)
+                sums[f"low{suffix}"] += number * low_loss(batch["patches"], batch["decoded"], extra).item()
+                sums[f"high{suffix}"] += number * high_loss(batch["features"], features).item()
+            count += number
+        means: dict[str, Any] = {name: value / count for name, value in sums.items()}
+        means |= {f"{kind}_ratio": means[kind] / max(means[f"{kind}_unadapted"], 1e-12) for kind in ("low", "high")}
+        measured[str(quality)] = means
+    adapter.train()
+    return measured

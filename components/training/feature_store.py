@@ -1,0 +1,182 @@
+"""All that the frozen parts say of the training images, computed once: codec, guidance and tower never change.
+
+Every image is decoded at a few drawn qualities (`draws.py`), most of the time with a guidance map, as CoTAM's streams
+carry one. What the loss needs is kept: the decoded latent, its quality map and E(x^) of each view, and E(x), F(x) of
+each image (paper, section 3.3). The last images are held out and seen at every quality, for validation.
+
+The codec runs without its entropy coder, to the same latent and picture that a decoder would get. Filling goes on
+where a killed run stopped.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from filelock import FileLock
+from PIL import Image
+from torch import Tensor
+
+from components.closure import import_closure
+from components.codec.codec import Codec
+from components.environment import numeric_fingerprint
+from components.errors import CotamError
+from components.files import sha256
+from components.paths import ROOT
+from components.progress import track
+from components.training.draws import cut, draw
+from components.training.table import Column, Table
+from components.vision import ClipTower
+
+PORTION = 32  # images that go through codec and tower together; part of the result, as batched sums differ
+
+
+class Images(Protocol):
+    """Where images come from (`components.data.ShardReader`)."""
+
+    def __len__(self) -> int: ...
+
+    def order(self, epoch: int) -> np.ndarray: ...
+
+    def image(self, index: int) -> Image.Image: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be seen of the images.
+
+    Attributes:
+        seed: of all draws.
+        qualities: the training's; one is drawn per image and pass, uniformly, so repeating one makes it likelier.
+        draws: at how many drawn qualities an image is seen; epoch e takes number e modulo `draws`.
+        held_out: how many of the last images are kept from training; at most a fifth of all.
+        layers, grid, k: the guidance (paper, section 3.2).
+    """
+
+    seed: int
+    qualities: tuple[int, ...]
+    draws: int
+    held_out: int
+    layers: tuple[int, ...]
+    grid: int
+    k: float
+
+    @property
+    def validation_qualities(self) -> tuple[int, ...]:
+        return tuple(sorted(set(self.qualities)))
+
+    def split(self, images: int) -> tuple[int, int]:
+        """Number of images to train on and to hold out.
+
+        Raises:
+            CotamError: there are fewer than two images.
+        """
+        if images < 2:
+            raise CotamError(f"The shards hold {images} image(s), but training needs at least 2; shard a larger folder.")
+        held_out = max(1, min(self.held_out, images // 5))
+        return images - held_out, held_out
+
+
+def store_key(plan: Plan, inputs: dict[str, str]) -> str:
+    """Sixteen hex digits that name a store: plan, inputs (hashes of shards and models), code and libraries."""
+    code = {str(file): sha256(ROOT / file) for file in import_closure("components.training.feature_store")}
+    parts = {"plan": asdict(plan), "inputs": inputs, "code": code, "libraries": numeric_fingerprint()}
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class FeatureStore:
+    """The filled tables, as training examples (`__len__`, `order`, `batch`) and as validation batches."""
+
+    def __init__(self, folder: Path, images: Images, plan: Plan, codec: Codec, guide: ClipTower, tower: ClipTower):
+        """Open the store in `folder`, filling what is missing.
+
+        Args:
+            guide: the CLIP whose attention guides the bits.
+            tower: the MLLM's; its features are the targets.
+        """
+        self.plan = plan
+        self._order = images.order
+        self._training, self._held_out = plan.split(len(images))
+        size = tower.geometry.output_size[0]
+        patches = Column((tower.grid[0] * tower.grid[1], tower.width), "float16")
+        latent_size = codec.latent_size(size, size)
+        views = self._training * plan.draws + self._held_out * len(plan.validation_qualities)
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "filling.lock"):
+            self.images = Table(folder / "images", {"patches": patches, "features": patches}, len(images))
+            self.views = Table(
+                folder / "views",
+                {
+                    "y_hat": Column((codec.config.latent_channels, *latent_size), "float16"),
+                    "quality_map": Column(latent_size, "uint8"),
+                    "decoded": patches,
+                },
+                views,
+            )
+            if self.images.filled < len(images):
+                self._fill(images, size, codec, guide, tower)
+
+    def __len__(self) -> int:
+        """Images to train on."""
+        return self._training
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The shards' order in this epoch, without the images that are held out."""
+        order = np.asarray(self._order(epoch))
+        return order[order < self._training]
+
+    def batch(self, epoch: int, examples: np.ndarray) -> dict[str, Tensor]:
+        """Tensors of training images `examples` as they are seen in `epoch`.
+
+        Returns:
+            y_hat (B, C, h, w), decoded E(x^), patches E(x) and features F(x), each (B, N, D), float32;
+            quality_map (B, h, w), int64.
+        """
+        examples = np.asarray(examples)
+        return self._tensors(examples, examples * self.plan.draws + epoch % self.plan.draws)
+
+    def held_out(self, quality: int, size: int) -> Iterator[dict[str, Tensor]]:
+        """The held-out images, guided around base quality `quality`, in batches of at most `size`."""
+        kinds = len(self.plan.validation_qualities)
+        place = self.plan.validation_qualities.index(quality)
+        for start in range(0, self._held_out, size):
+            numbers = np.arange(start, min(start + size, self._held_out))
+            views = self._training * self.plan.draws + numbers * kinds + place
+            yield self._tensors(self._training + numbers, views)
+
+    def _tensors(self, images: np.ndarray, views: np.ndarray) -> dict[str, Tensor]:
+        def rows(table: Table, name: str, numbers: np.ndarray) -> Tensor:
+            tensor = torch.from_numpy(table[name][numbers])
+            return tensor.float() if tensor.is_floating_point() else tensor.long()
+
+        return {name: rows(self.views, name, views) for name in self.views.columns} | {
+            name: rows(self.images, name, images) for name in self.images.columns
+        }
+
+    def _looks(self, image: int) -> list[tuple[int, bool]]:
+        """(quality, guided) of every view of an image, in the order of the rows."""
+        if image >= self._training:
+            return [(quality, True) for quality in self.plan.validation_qualities]
+        drawn = (draw(self.plan.seed, epoch, image, self.plan.qualities) for epoch in range(self.plan.draws))
+        return [(view.quality, view.guided) for view in drawn]
+
+    def _fill(self, images: Images, size: int, codec: Codec, guide: ClipTower, tower: ClipTower) -> None:
+        starts = range(self.images.filled, len(images), PORTION)
+        for start in track(starts, "Decoding the training images"):
+            numbers = range(start, min(start + PORTION, len(images)))
+            pictures = [cut(images.image(number), size, self.plan.seed, number) for number in numbers]
+            looks = [look for number in numbers for look in self._looks(number)]
+            of = [i for i, number in enumerate(numbers) for _ in self._looks(number)]
+            # Views first: the images' row count is what says how far the store is.
+            self.views.filled = self._first_view(start)
+            for views in self._decode(pictures, of, looks, codec, guide, tower):
+                self.views.append(views)
+            self.images.append(_targets(pictures, tower))
+
+    def _first_view(self, image: int) -> int:
+        training = min(image, self._training)
+        return training * self.plan.draws + (image - training) * len(self.plan.validation_qualities)

@@ -1,0 +1,109 @@
+"""The training loop: it learns, it is a function of its seed, and a kill leaves no trace in the weights."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from components.adapter import AdapterConfig, LatentAdapter
+from components.adapter.losses import low_loss
+from components.training.loop import Schedule, train
+
+SCHEDULE = Schedule(epochs=2, batch=4, learning_rate=3e-3)
+KILLED_AT, EVERY = 6, 4
+
+
+class Toy:
+    """Latents, and targets that depend on them."""
+
+    def __len__(self) -> int:
+        return 18
+
+    def order(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng(epoch).permutation(18)
+
+    def batch(self, epoch: int, examples: np.ndarray) -> dict[str, torch.Tensor]:
+        latents = torch.stack([torch.randn(4, 4, 4, generator=torch.Generator().manual_seed(int(i))) for i in examples])
+        targets = latents.flatten(2).transpose(1, 2).repeat(1, 1, 2)
+        return {"y_hat": latents, "quality_map": torch.full((len(examples), 4, 4), epoch % 10), "patches": targets}
+
+
+class Killer:
+    """A log under which the process dies at one step."""
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        if step == KILLED_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Recorder:
+    def __init__(self):
+        self.points: list[tuple[str, int]] = []
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        self.points.append((name, step))
+
+
+def run(checkpoint: Path, log=None, schedule: Schedule = SCHEDULE) -> tuple[str, dict[str, float]]:
+    """Train a tiny adapter; return the hash of its weights and the last epoch's losses."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    adapter = LatentAdapter(AdapterConfig(latent_channels=4, feature_dim=8, grid=(4, 4), width=16, heads=2))
+
+    def loss(model, batch):
+        low = low_loss(batch["patches"], torch.zeros(1), model(batch["y_hat"], batch["quality_map"]))
+        return low, {"low": low}
+
+    last = train(adapter, loss, Toy(), schedule, checkpoint=checkpoint, every=EVERY, log=log)
+    digest = hashlib.sha256()
+    for name, tensor in adapter.state_dict().items():
+        digest.update(name.encode() + tensor.detach().numpy().tobytes())
+    return digest.hexdigest(), last
+
+
+def test_a_killed_training_resumes_to_the_same_bits(tmp_path):
+    undisturbed = run(tmp_path / "undisturbed")
+
+    code = f"from pathlib import Path; from tests.test_training_loop import *; run(Path({str(tmp_path / 'killed')!r}), Killer())"
+    root = Path(__file__).resolve().parents[1]
+    killed = subprocess.run([sys.executable, "-c", code], cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in tmp_path.iterdir() if path.name != "undisturbed"] == ["killed"]
+
+    log = Recorder()
+    assert run(tmp_path / "killed", log) == undisturbed
+    assert log.points[0] == ("loss", EVERY)
+
+
+def test_it_learns_and_reports(tmp_path):
+    log = Recorder()
+    _, first = run(tmp_path / "a", log, Schedule(epochs=1, batch=4, learning_rate=3e-3))
+    _, last = run(tmp_path / "b", None, Schedule(epochs=12, batch=4, learning_rate=1e-2))
+    assert set(first) == {"loss", "low"}
+    assert last["low"] < 0.7 * first["low"]
+    assert {name for name, _ in log.points} == {"loss", "low", "learning_rate"}
+    assert [step for name, step in log.points if name == "loss"] == [0, 1, 2, 3]
+
+
+def test_a_finished_training_is_not_repeated(tmp_path):
+    finished = run(tmp_path / "checkpoint")
+    log = Recorder()
+    assert run(tmp_path / "checkpoint", log) == finished
+    assert not log.points
+
+
+@pytest.mark.parametrize("steps", [1, 20, 1000])
+def test_the_learning_rate_rises_then_falls(steps):
+    schedule = Schedule(epochs=1, batch=1, learning_rate=0.5)
+    rates = [schedule.rate(step, steps) for step in range(steps)]
+    assert max(rates) == 0.5
+    assert all(rate > 0 for rate in rates)
+    top = rates.index(0.5)
+    assert rates[:top] == sorted(rates[:top])
+    assert rates[top:] == sorted(rates[top:], reverse=True)
