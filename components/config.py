@@ -41,9 +41,19 @@ class Data(Section):
     """What the adapter learns from (components/data)."""
 
     source: Annotated[str, Field(min_length=1)]
+    """A folder of images, or what `cotam shard` wrote; relative to the checkout."""
     shard_images: Positive
     minimum_side: Positive
     maximum_pixels: Positive
+
+    @model_validator(mode="after")
+    def _source_is_local(self) -> "Data":
+        if "://" in self.source or self.source.startswith("~"):
+            raise ValueError(
+                f"source must be a folder that DVC can hash; run `cotam shard {self.source} -o data/my-images` and set "
+                "data.source to data/my-images"
+            )
+        return self
 
 
 class Model(Section):
@@ -70,7 +80,17 @@ class Adapter(Section):
     joint_epochs: Annotated[int, Field(ge=0, le=1000)]
     batch: Positive
     learning_rate: Annotated[float, Field(gt=0, le=1)]
+    width: Positive
     heads: Positive
+    qualities: Annotated[tuple[Quality, ...], Field(min_length=1)]
+    draws: Positive
+    held_out: Positive
+
+    @model_validator(mode="after")
+    def _heads_share_width(self) -> "Adapter":
+        if self.width % self.heads:
+            raise ValueError(f"width must be a multiple of heads ({self.heads}), not {self.width}")
+        return self
 
 
 class Evaluation(Section):

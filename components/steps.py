@@ -56,7 +56,9 @@ class Step:
 
 
 _PAIR = ("codec", "mllm")
-_ADAPTER = ("adapter.batch", "adapter.heads", "adapter.learning_rate")
+_ADAPTER = tuple(
+    f"adapter.{key}" for key in ("batch", "draws", "heads", "held_out", "learning_rate", "qualities", "width")
+)
 _TRAINING = ("seed", "threads", "codec.{codec}", "mllm.{mllm}", "guidance", *_ADAPTER)
 _RATES = ("evaluation.jpeg_qualities", "evaluation.qualities", "evaluation.webp_qualities")
 

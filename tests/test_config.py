@@ -40,13 +40,14 @@ def test_settings_cannot_be_changed():
         ("grid: 4", "grid: 4.5", "guidance.grid must be a whole number, not 4.5."),
         ("seed: 7", "seed: true", "seed must be a whole number, not true."),
         ("seed: 7", "seed: -1", "seed must be greater than or equal to 0, not -1."),
-        ("[0, 1, 2, 3, 4, 5, 6]", "[0, 11]", "evaluation.qualities.1 must be less than or equal to 9, not 11."),
-        ("[0, 1, 2, 3, 4, 5, 6]", "[2, 1]", "evaluation.qualities must rise without repeating a value."),
-        ("[0, 1, 2, 3, 4, 5, 6]", "[]", "evaluation.qualities must not be empty."),
+        ("[0, 1, 2, 3, 4, 5]", "[0, 11]", "evaluation.qualities.1 must be less than or equal to 9, not 11."),
+        ("[0, 1, 2, 3, 4, 5]", "[2, 1]", "evaluation.qualities must rise without repeating a value."),
+        ("[0, 1, 2, 3, 4, 5]", "[]", "evaluation.qualities must not be empty."),
         ("codecs: [elic]", "codecs: [dcae]", "codecs names dcae, but there is no codec.dcae."),
         ("size: 128", "size: 100", "scenes.size must be 128, 256, 384 or 512, not 100."),
         ("heads: 4", "heads:", "adapter.heads must be a whole number, not null."),
         ("  heads: 4\n", "", "adapter.heads is missing."),
+        ("heads: 4", "heads: 3", "adapter.width must be a multiple of heads (3), not 256."),
     ],
 )
 def test_a_mistake_is_one_sentence_that_names_the_key(tmp_path, right, wrong, sentence):
