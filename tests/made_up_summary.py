@@ -66,14 +66,9 @@ def summary(codec: str = "elic", mllm: str = "micro-llava") -> dict:
     methods |= {method: {mllm: _method(method, codec)} for method in (codec, "cotam", "jpeg", "webp")}
     rates = [{"quality": quality, "bpp": bpp, "psnr": 27 + 3 * log2(bpp / 0.08)} for quality, bpp in enumerate(RATES)]
     losses = {
-        "with": [0.2 * 0.7**quality for quality in range(7)],
-        "without": [0.5 * 0.75**quality for quality in range(7)],
+        stage: [share * 0.75**quality for quality in range(7)]
+        for stage, share in (("without", 0.5), ("warmup", 0.3), ("joint", 0.2))
     }
-    history = [
-        {"stage": stage, "step": step, "low": 0.6 * 0.97 ** (step / 10), "high": 0.9 * 0.98 ** (step / 10)}
-        for stage, start, end in (("warmup", 0, 180), ("joint", 180, 900))
-        for step in range(start, end, 30)
-    ]
     return {
         "schema": 1,
         "benchmarks": list(BENCHMARKS),
@@ -90,7 +85,5 @@ def summary(codec: str = "elic", mllm: str = "micro-llava") -> dict:
             codec: {"images": 32, "encode": {"base": 61.0, "cotam": 70.1}, "decode": {"base": 58.0, "cotam": 61.3}}
         },
         "allocation": {codec: {"raised": 31.0, "lowered": -22.0}},
-        "adapter": {
-            f"{codec}-{mllm}": {"qualities": list(range(7)), "low": losses, "high": losses, "history": history}
-        },
+        "adapter": {f"{codec}-{mllm}": {"qualities": list(range(7)), "low": losses, "high": losses}},
     }

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from components.reporting.claims import loss_at_equal_rate
 from components.reporting.figures import LARGE, MEDIUM, Line, Panel, curves
-from components.reporting.methods import COTAM, Look, method_look
+from components.reporting.methods import BASE, COTAM, HIGH, Look, method_look
 from components.reporting.numbers import per_cent, signed
 
 
@@ -81,74 +81,51 @@ def timing_section(summary: dict, codec: str, mllm: str) -> dict | None:
     }
 
 
+ADAPTER_LOOKS = (
+    Look("cotam", "after the joint stage", COTAM.light, COTAM.dark, "o", width=2.6),
+    Look("high", "after warm-up", HIGH.light, HIGH.dark, "^", (4, 2), 1.6),
+    Look("base", "without adapter", BASE.light, BASE.dark, "s", width=2.0),
+)
+ADAPTER_STAGES = ("joint", "warmup", "without")
+
+
 def adapter_sections(summary: dict) -> list[dict]:
-    """Feature losses with and without the adapter, per quality, and their course over training."""
-    sections = []
+    """Feature losses per quality: without the adapter, after its warm-up, after the joint stage."""
     entries = summary.get("adapter", {})
-    for name, found in sorted(entries.items()):
-        with_look = Look(COTAM.key, "with adapter", COTAM.light, COTAM.dark, COTAM.marker, width=COTAM.width)
-        without = Look("base", "without adapter", "", "", "s", width=2.0)
-        qualities = found["qualities"]
-        panels = [
-            Panel(
-                title,
-                [
-                    Line(look, qualities, found[key][which])
-                    for look, which in ((with_look, "with"), (without, "without"))
-                ],
-                "loss" if key == "low" else "",
-                "quality",
-                log_x=False,
-                log_y=True,
-            )
-            for key, title in (("low", "L low: patch embeddings"), ("high", "L high: features"))
-        ]
-        cut = {key: 100 * (1 - sum(found[key]["with"]) / sum(found[key]["without"])) for key in ("low", "high")}
-        history_looks = [Look("cotam", "warm-up", "", "", ""), Look("cross", "joint", "", "", "")]
-        history = ""
-        if found.get("history"):
-            parts = [
-                Panel(
-                    title,
-                    [
-                        Line(look, *_course(found["history"], stage, key))
-                        for look, stage in zip(history_looks, ("warmup", "joint"), strict=True)
-                        if _course(found["history"], stage, key)[0]
-                    ],
-                    "loss" if key == "low" else "",
-                    "training step",
-                    log_x=False,
-                    log_y=True,
-                )
-                for key, title in (("low", "L low"), ("high", "L high"))
-            ]
-            parts = [part for part in parts if part.lines]
-            history = curves(f"history-{name}", "Losses while training", parts, size=MEDIUM) if parts else ""
-        several = len(entries) > 1
-        sections.append(
-            {
-                "suffix": f"-{name}" if several else "",
-                "of": f", {name}" if several else "",
-                "looks": [with_look, without],
-                "figure": Markup(curves(f"adapter-{name}", "Feature loss per quality", panels, size=MEDIUM)),
-                "history": Markup(history),
-                "history_looks": history_looks,
-                "command": f"dvc repro joint@{name}",
-                "reading": (
-                    "The adapter turns the decoded latent into a correction of the patch embeddings. Averaged over "
-                    f"qualities it removes {cut['low']:.0f} % of the low-level loss and {cut['high']:.0f} % of the "
-                    "high-level one."
-                ),
-            }
+    return [_adapter_section(name, found, len(entries) > 1) for name, found in sorted(entries.items())]
+
+
+def _adapter_section(name: str, found: dict, named: bool) -> dict:
+    titles = {"low": "Low-level loss: patch embeddings", "high": "High-level loss: features"}
+    panels = [
+        Panel(
+            title,
+            [
+                Line(look, found["qualities"], found[key][stage])
+                for look, stage in zip(ADAPTER_LOOKS, ADAPTER_STAGES, strict=True)
+            ],
+            "mean squared error" if key == "low" else "",
+            "quality",
+            log_x=False,
+            from_zero=True,
         )
-    return sections
+        for key, title in titles.items()
+    ]
+    cut = {key: 100 * (1 - sum(found[key]["joint"]) / sum(found[key]["without"])) for key in titles}
+    return {
+        "suffix": f"-{name}" if named else "",
+        "of": f", {name}" if named else "",
+        "looks": ADAPTER_LOOKS,
+        "figure": Markup(curves(f"adapter-{name}", "Feature loss per quality", panels, size=MEDIUM)),
+        "command": f"dvc repro joint@{name}",
+        "reading": (
+            "The adapter turns the decoded latent into a correction of the patch embeddings. Over all qualities "
+            f"it changes the low-level loss by {per_cent(-cut['low'], 0)} and the high-level one by "
+            f"{per_cent(-cut['high'], 0)}."
+        ),
+    }
 
 
 def _rd_line(look: Look, points: list[dict]) -> Line:
     points = sorted(points, key=lambda point: point["bpp"])
     return Line(look, [point["bpp"] for point in points], [point["psnr"] for point in points])
-
-
-def _course(history: list[dict], stage: str, key: str) -> tuple[list, list]:
-    points = [row for row in history if row["stage"] == stage and row.get(key) is not None]
-    return [row["step"] for row in points], [row[key] for row in points]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 from components.reporting.methods import LOOKS, Look
+from components.reporting.numbers import MINUS
 
 INK, FAINT, GRID = "#010101", "#020202", "#030303"
 _INKS = {INK: ("var(--ink)", "#222222"), FAINT: ("var(--faint)", "#666666"), GRID: ("var(--rule)", "#dddddd")}
@@ -51,7 +52,7 @@ class Panel:
     xlabel: str = "bits per pixel"
     levels: Sequence[Level] = field(default_factory=tuple)
     log_x: bool = True
-    log_y: bool = False
+    from_zero: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,8 @@ def stylesheet() -> str:
 
 
 def _panel(axis, panel: Panel) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for level in panel.levels:
         axis.axhline(level.y, color=_PLACEHOLDERS["clean"], lw=1.2, dashes=(5, 3))
         axis.annotate(
@@ -164,27 +167,34 @@ def _panel(axis, panel: Panel) -> None:
             gid=f"curve-{line.look.key}",
             **style,
         )
+    axis.margins(x=0.04, y=0.12)
     if panel.log_x:
-        _log_axis(axis.xaxis, axis.set_xscale)
-    if panel.log_y:
-        _log_axis(axis.yaxis, axis.set_yscale)
+        _log_axis(axis)
+    axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_formatter(_plain)
+    if panel.from_zero:
+        axis.set_ylim(bottom=0)
     axis.set_title(panel.title, loc="left", fontsize=10, color=INK, fontweight="bold")
     axis.set_xlabel(panel.xlabel, color=FAINT)
     axis.set_ylabel(panel.ylabel, color=FAINT)
     axis.grid(color=GRID, lw=0.7)
-    axis.margins(x=0.04, y=0.12)
     for side in ("right", "top"):
         axis.spines[side].set_visible(False)
 
 
-def _log_axis(axis, set_scale) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+def _log_axis(axis) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    set_scale("log")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if high > 5 * low else MaxNLocator(4))
+    axis.xaxis.set_major_formatter(_plain)
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
+def _plain(value: float, _: int) -> str:
+    """A tick's label: 0.2 and 5 rather than 2 x 10^-1 and 5.0."""
+    return f"{value:g}".replace("-", MINUS)
 
 
 def _pyplot(name: str):

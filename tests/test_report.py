@@ -1,0 +1,163 @@
+"""What the page says: verdicts by rule, sections only for what was measured, equal bytes for equal inputs."""
+
+import copy
+
+import pytest
+
+from components.reporting import claims, examples
+from components.reporting.examples import Answer
+from components.reporting.extras import timing_section
+from components.reporting.numbers import MINUS, number
+from components.reporting.page import flatten, render
+from tests.made_up_summary import BENCHMARKS, summary
+
+SETTINGS = {"seed": 7, "evaluation": {"bootstrap": 1000, "qualities": [0, 1]}}
+
+
+def levels(**drops: list[float]) -> dict[str, list[dict]]:
+    return {level: [{"drop": drop, "bpp": 0.1 + i, "score": 90 - drop} for i, drop in enumerate(values)]
+            for level, values in drops.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("drops", "verdict", "says"),
+    [
+        ({"low": [2, 1], "high": [1, 1], "cross": [9, 4]}, "holds", "suffer most"),
+        ({"low": [12, 6], "high": [1, 1], "cross": [9, 4]}, "fails", "does not hold here: low-level questions suffer"),
+        ({"low": [2, 3], "high": [1, 1], "cross": [9, 2]}, "unclear", "on average only"),
+        ({"low": [2, 3]}, "unclear", "Not measured"),
+    ],
+)
+def test_the_level_claim_follows_the_numbers(drops, verdict, says):
+    claim = claims.levels_claim(levels(**drops), "ELIC")
+    assert claim.verdict == verdict
+    assert says in claim.here
+
+
+@pytest.mark.parametrize(
+    ("mean", "verdict"),
+    [
+        ({"value": -30.0, "low": -35.0, "high": -25.0}, "holds"),
+        ({"value": -3.0, "low": -8.0, "high": 2.0}, "unclear"),
+        ({"value": 9.0, "low": 4.0, "high": 12.0}, "fails"),
+        ({"value": -3.0, "low": None, "high": None}, "unclear"),
+        ({"value": None, "low": None, "high": None}, "unclear"),
+    ],
+)
+def test_the_saving_holds_only_when_its_whole_interval_is_below_zero(mean, verdict):
+    assert claims.bd_rate_claim({"mean": mean}, "elic", "micro-llava").verdict == verdict
+
+
+def test_a_benchmark_that_saves_nothing_is_named():
+    bd_rate = {"mean": {"value": -30.0, "low": -35.0, "high": -25.0}, "pope": {"value": 1.0, "low": -2.0, "high": 4.0}}
+    assert "saves nothing on POPE" in claims.bd_rate_claim(bd_rate, "elic", "micro-llava").here
+
+
+def test_psnr_is_compared_at_equal_rate():
+    plain = [{"bpp": bpp, "psnr": psnr} for bpp, psnr in ((0.1, 30.0), (0.2, 33.0), (0.4, 36.0))]
+    guided = [{"bpp": 0.2 * 2**0.5, "psnr": 34.0}, {"bpp": 0.9, "psnr": 50.0}]
+    assert claims.loss_at_equal_rate(plain, guided) == pytest.approx(0.5)
+    assert claims.loss_at_equal_rate(plain, [{"bpp": 0.9, "psnr": 50.0}]) is None
+
+
+def test_equal_inputs_give_equal_pages():
+    assert render(summary(), SETTINGS, []) == render(summary(), SETTINGS, [])
+
+
+def test_what_was_not_measured_has_no_section():
+    bare = {key: summary()[key] for key in ("schema", "benchmarks", "codecs")}
+    for results in bare["codecs"]["elic"].values():
+        results["micro-llava"].pop("train_style", None)
+    page = render(bare, SETTINGS, [])
+    for section in ("photographs", "time", "allocation", "examples", "train-style", "adapter"):
+        assert f'id="{section}' not in page
+        assert f'href="#{section}' not in page
+    assert 'id="bd-rate"' in page
+
+
+def test_curves_that_do_not_overlap_are_said_so():
+    broken = summary()
+    bd_rate = broken["codecs"]["elic"]["cotam"]["micro-llava"]["bd_rate"]
+    bd_rate["mean"] = {"value": None, "low": None, "high": None}
+    bd_rate["pope"] = {"value": None, "low": None, "high": None}
+    page = render(broken, SETTINGS, [])
+    assert "do not overlap" in page
+    assert "not defined for" in page
+
+
+def test_a_failed_claim_is_in_the_notes():
+    failed = summary()
+    for row in failed["codecs"]["elic"]["elic"]["micro-llava"]["levels"]["low"]:
+        row["drop"] += 50
+    page = render(failed, SETTINGS, [])
+    assert "C2 does not hold." in page
+
+
+def test_two_codecs_have_sections_of_their_own():
+    two = summary()
+    two["codecs"]["dcae"] = {
+        ("dcae" if method == "elic" else method): copy.deepcopy(result)
+        for method, result in two["codecs"]["elic"].items()
+    }
+    page = render(two, SETTINGS, [])
+    assert 'id="bd-rate-elic-micro-llava"' in page
+    assert 'id="bd-rate-dcae-micro-llava"' in page
+
+
+def test_text_from_outside_is_escaped():
+    page = render(summary(), {"data": {"source": "<script>alert(1)</script>"}}, [])
+    assert "<script>" not in page
+
+
+def test_settings_are_flat_and_numbers_are_typeset():
+    assert list(flatten(SETTINGS)) == [
+        ("seed", "7"),
+        ("evaluation.bootstrap", "1000"),
+        ("evaluation.qualities", "0, 1"),
+    ]
+    assert number(-3.25, 1) == f"{MINUS}3.2"
+    assert number(-0.01, 1, sign=True) == "0.0"
+    assert number(None) == "\N{EN DASH}"
+
+
+def test_time_is_a_ratio():
+    section = timing_section(summary(), "elic", "micro-llava")
+    assert section["overheads"]["encode"] == pytest.approx(100 * (70.1 / 61 - 1))
+
+
+def answers(image: str, base: bool, cotam: bool, prompt: str = "how many ?") -> list[Answer]:
+    return [
+        Answer(method, BENCHMARKS[0], image, prompt, prompt, "cross", "3", "3" if right else "2", right)
+        for method, right in (("clean", True), ("elic", base), ("cotam", cotam))
+    ]
+
+
+def test_examples_are_chosen_by_rule_and_show_both_sides():
+    given = [
+        answer
+        for image, base, cotam in (("a", True, True), ("b", False, True), ("c", True, False), ("d", False, True))
+        for answer in answers(image, base, cotam)
+    ]
+    table = examples.by_question(given)
+    assert [image for image, _ in examples.choose(table, "elic", "cotam")] == ["b", "d", "c"]
+    assert examples.agreement(table, "elic", "cotam") == {
+        (True, True): 1, (True, False): 1, (False, True): 2, (False, False): 0,
+    }  # fmt: skip
+
+
+def test_a_question_that_a_method_did_not_answer_is_left_out():
+    given = [*answers("a", True, True), *answers("b", True, True)[:2]]
+    assert [image for image, _, _ in examples.by_question(given)] == ["a"]
+
+
+def test_questions_that_tell_the_codecs_apart_come_first():
+    given = [answer for index in range(6) for answer in answers("a", True, index != 5, f"question {index}")]
+    [(_, shown)] = examples.choose(examples.by_question(given), "elic", "cotam")
+    assert len(shown) == examples.QUESTIONS_SHOWN
+    assert shown[0]["elic"].prompt == "question 5"
+
+
+def test_matched_qualities_have_about_the_same_rate():
+    base = [{"quality": quality, "bpp": 0.1 * 2**quality} for quality in range(6)]
+    other = [{"quality": quality, "bpp": 0.11 * 2**quality} for quality in range(6)]
+    assert [point["quality"] for point in examples.matched_qualities(base, other)] == [2, 2]
