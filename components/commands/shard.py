@@ -1,4 +1,4 @@
-"""`cotam shard`: pack a folder of images (or S3, or WebDataset tars) into shards to train on, and track them with DVC."""
+"""`cotam shard`: pack images (a folder, WebDataset tars, S3) into shards to train on, and track them with DVC."""
 
 import argparse
 import json
@@ -15,8 +15,8 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     parser = sub.add_parser(
         "shard",
         help="pack a folder of images into shards to train on",
-        description="Pack a folder of images, with all folders below it, into shards to train on. Damaged, tiny and huge "
-        "images are skipped and named. A run that was interrupted goes on when it is started again.",
+        description="Pack a folder of images, with all folders below it, into shards to train on. Damaged, tiny and "
+        "huge images are skipped and named. A run that was interrupted goes on when it is started again.",
         epilog="examples:\n"
         "  cotam shard ~/photos -o data/my-photos\n"
         "  cotam shard s3://bucket/photos -o data/my-photos    (AWS_ENDPOINT_URL names another S3 service)\n\n"

@@ -6,6 +6,7 @@ A source says what it has (a sorted list of names with sizes) and gives the byte
 import hashlib
 import io
 import os
+import stat
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -127,9 +128,13 @@ class FolderSource:
             elif suffix in IMAGE_SUFFIXES or not suffix:
                 try:
                     status = path.stat()
-                    items.append(Item(name, status.st_size, str(status.st_mtime_ns), path))
-                except FileNotFoundError:  # a link to nothing: it is read, fails, and is named among the skipped
+                except OSError:  # a link to nothing, say: reading it fails, and it is named among the skipped
                     items.append(Item(name, 0, "", path))
+                    continue
+                if stat.S_ISREG(status.st_mode):
+                    items.append(Item(name, status.st_size, str(status.st_mtime_ns), path))
+                else:  # a pipe would be waited for
+                    ignored["not a file"] += 1
             else:
                 ignored[suffix] += 1
         return Listing(sorted(items, key=lambda item: item.name), dict(sorted(ignored.items())))
