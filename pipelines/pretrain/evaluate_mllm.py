@@ -1,0 +1,202 @@
+"""Does the micro MLLM see? Accuracy on held-out scenes, beside what questions alone give away.
+
+    python -m pipelines.pretrain.evaluate_mllm pretrained/mllm/micro-llava
+
+Every family that a scene has facts for is asked once in every form, so that no family or form outweighs another by
+chance. The same questions are asked with another scene's image, and a predictor that reads only the question answers
+them too: a model that sees is far above both on its own image, and no better than the predictor on another's.
+The guidance tower's shallow attention is held against the scene graph's object mask.
+
+Writes metrics.json beside the model, or to --output. `GOALS` says what the shipped model has to reach.
+"""
+
+import argparse
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+
+from components.files import write_json
+from components.mllm import Mllm, View, load_mllm
+from components.progress import track
+from components.scenes import Scene, object_mask, render, sample_scene
+from components.scenes.questions import LETTERS, Question, choose_fact, facts, phrase
+from components.scenes.world import FAMILIES, FORMS, STYLES
+from components.vision import ClipTower, load_tower
+
+GOALS = {"all": 0.85, "low": 0.90, "high": 0.90, "cross": 0.75, "attention_auc": 0.70}
+MARGIN = 0.03
+"""How far above the question-only predictor a model may score with another scene's image."""
+
+FIT_SCENES = 4000
+BATCH_SCENES = 50
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question of a scene with the answers that were given to it."""
+
+    question: Question
+    own_image: str
+    other_image: str
+    question_only: str
+
+
+class QuestionOnly:
+    """The best answer without an image: the most frequent one among training scenes' questions of the same wording.
+
+    A yes-or-no question goes by its whole claim; a choice by how often each option is the true value. Where a wording
+    was never met, its family and form decide.
+    """
+
+    def __init__(self, questions: Iterable[Question]):
+        self._votes: dict[tuple, Counter] = defaultdict(Counter)
+        for question in questions:
+            truth = _truth(question)
+            for key in self._keys(question):
+                self._votes[key][truth] += 1
+
+    def __call__(self, question: Question) -> str:
+        """The answer to a question that was not counted."""
+        votes = next((self._votes[key] for key in self._keys(question) if key in self._votes), Counter())
+        if question.form == "choice":
+            return LETTERS[max(range(len(question.options)), key=lambda place: votes[question.options[place]])]
+        return votes.most_common(1)[0][0] if votes else "yes"
+
+    @staticmethod
+    def _keys(question: Question) -> list[tuple]:
+        """From the particular to the general. Short answers and choices are about the same values."""
+        if question.form == "yesno":
+            return [(question.prompt,), ("yesno", question.family)]
+        return [("value", question.subject), ("value", question.family)]
+
+
+def ask_all(scene: Scene) -> list[Question]:
+    """One fact of every family that the scene has, once in each form (existence: yes or no)."""
+    rng = np.random.default_rng([11, scene.seed])
+    asked = []
+    for family in FAMILIES:
+        candidates = [fact for fact in facts(scene) if fact.family == family]
+        if candidates:
+            forms = ("yesno",) if family == "existence" else FORMS
+            asked += [phrase(choose_fact(candidates, rng), form, rng) for form in forms]
+    return asked
+
+
+def examine(mllm: Mllm, scenes: Sequence[Scene], predictor: QuestionOnly) -> list[Asked]:
+    """Ask all questions of all scenes (at least two), about their own image and about the scene's before them."""
+    asked = []
+    for start in track(range(0, len(scenes), BATCH_SCENES), "Asking"):
+        batch = scenes[start : start + BATCH_SCENES]
+        views = mllm.views([render(scene) for scene in batch])
+        rows = [(question, place) for place, scene in enumerate(batch) for question in ask_all(scene)]
+        own = _answers(mllm, [(question, views[place]) for question, place in rows])
+        other = _answers(mllm, [(question, views[place - 1]) for question, place in rows])
+        asked += [
+            Asked(question, mine, others, predictor(question))
+            for (question, _), mine, others in zip(rows, own, other, strict=True)
+        ]
+    return asked
+
+
+def accuracies(asked: Sequence[Asked]) -> dict:
+    """Shares of right answers, in all and by level, family and form; and those of the two controls."""
+    return {
+        "questions": len(asked),
+        "all": _right(asked),
+        "level": _by(asked, lambda question: question.level),
+        "family": _by(asked, lambda question: question.family),
+        "form": _by(asked, lambda question: question.form),
+        "other_image": _share(one.other_image == one.question.answer for one in asked),
+        "question_only": _share(one.question_only == one.question.answer for one in asked),
+    }
+
+
+def attention_auc(tower: ClipTower, scenes: Sequence[Scene]) -> float:
+    """ROC-AUC, over the pixels of a scene, of the three-layer CLS map against the object mask; mean over scenes.
+
+    Scenes with nothing in them have no AUC and are left out.
+    """
+    maps_Bhw = tower.cls_attention(tower.geometry.pixels([render(scene) for scene in scenes]))
+    aucs = []
+    for scene, map_hw in zip(scenes, maps_Bhw.double().numpy(), strict=True):
+        mask = object_mask(scene)
+        if mask.any():
+            cells = scene.side // len(map_hw)
+            aucs.append(roc_auc_score(mask.ravel(), np.kron(map_hw, np.ones((cells, cells))).ravel()))
+    return float(np.mean(aucs))
+
+
+def evaluate(mllm: Mllm, tower: ClipTower, scenes: int, split: str = "validation") -> dict:
+    """All of the above on the first `scenes` scenes of a split in each style, and which goals are reached."""
+    metrics: dict = {"scenes": scenes, "split": split}
+    for style in STYLES:
+        seen = [sample_scene(seed, "train", style) for seed in range(FIT_SCENES)]
+        predictor = QuestionOnly(question for scene in seen for question in ask_all(scene))
+        held_out = [sample_scene(seed, split, style) for seed in range(scenes)]
+        scores = accuracies(examine(mllm, held_out, predictor))
+        scores["attention_auc"] = attention_auc(tower, held_out)
+        scores["goals"] = reached(scores)
+        metrics[style] = scores
+    return metrics
+
+
+def reached(scores: dict) -> dict[str, bool]:
+    """Each goal, and whether one style's scores reach it."""
+    values = {"all": scores["all"], "attention_auc": scores["attention_auc"], **scores["level"]}
+    goals = {name: values[name] >= least for name, least in GOALS.items()}
+    return goals | {"other_image": scores["other_image"] <= scores["question_only"] + MARGIN}
+
+
+def _truth(question: Question) -> str:
+    """The value that a question is about, whatever its form; for yes or no, the answer."""
+    return question.options[LETTERS.index(question.answer)] if question.form == "choice" else question.answer
+
+
+def _answers(mllm: Mllm, pairs: Sequence[tuple[Question, View]]) -> list[str]:
+    return mllm.answer([view for _, view in pairs], [question.prompt for question, _ in pairs])
+
+
+def _by(asked: Sequence[Asked], key: Callable[[Question], str]) -> dict[str, float]:
+    groups: dict[str, list[Asked]] = defaultdict(list)
+    for one in asked:
+        groups[key(one.question)].append(one)
+    return {name: _right(groups[name]) for name in sorted(groups)}
+
+
+def _right(asked: Sequence[Asked]) -> float:
+    return _share(one.own_image == one.question.answer for one in asked)
+
+
+def _share(hits: Iterable[bool]) -> float:
+    return round(float(np.mean(list(hits))), 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("mllm", type=Path)
+    parser.add_argument("--tower", type=Path, default=Path("pretrained/clip/micro"), help="whose attention guides")
+    parser.add_argument("--scenes", type=int, default=500, help="of each style")
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--output", type=Path, help="where to write metrics.json (default: beside the model)")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    metrics = evaluate(load_mllm(args.mllm), load_tower(args.tower), args.scenes, args.split)
+    write_json(args.output or args.mllm / "metrics.json", metrics)
+    for style in STYLES:
+        scores = metrics[style]
+        levels = " ".join(f"{name} {value:.3f}" for name, value in scores["level"].items())
+        print(
+            f"{style}: all {scores['all']:.3f} ({levels}), another image {scores['other_image']:.3f}, "
+            f"question only {scores['question_only']:.3f}, attention AUC {scores['attention_auc']:.3f}"
+        )
+        print("  missed: " + (", ".join(name for name, met in scores["goals"].items() if not met) or "nothing"))
+
+
+if __name__ == "__main__":
+    main()
