@@ -19,7 +19,7 @@ from components.closure import import_closure
 from components.errors import CotamError
 from components.files import read_json, replace, sha256, sha256_tree
 from components.locks import stage_lock
-from components.paths import CHECKOUT, ROOT, Paths, instance_name
+from components.paths import CHECKOUT, Paths, instance_name
 from components.step_inputs import Params, StepInputs
 from components.tracking.stage_run import stage_run
 
@@ -255,8 +255,8 @@ def input_hash(step: Step, instance: dict[str, str], params: dict[str, Any], pat
             parts[name] = sha256(manifest)
         else:
             parts[name] = sha256_tree(path) if path.is_dir() else sha256(path)
-    for file in import_closure(step.module, ROOT):
-        parts[str(file)] = sha256(ROOT / file)
+    for file in import_closure(step.module, paths.root):
+        parts[str(file)] = sha256(paths.root / file)
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -84,9 +84,9 @@ def resolve(name_or_path: str | Path) -> Path:
 
         return download(name)
     for folder in (Path(name).expanduser(), ROOT / name, ROOT / "pretrained" / name):
-        if folder.is_dir():
+        if name and folder.is_dir():
             return folder
-    if Path(name).exists():
+    if name and Path(name).exists():
         raise CotamError(f"{name} is a file; give the folder that holds the model's {CONFIG}.")
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) and not name.startswith("pretrained/"):
         return _from_hub(name)

@@ -1,0 +1,66 @@
+"""Weights on disk: what was saved is what is loaded, and every way to get it wrong is one sentence."""
+
+import pytest
+import torch
+
+from components.errors import CotamError
+from components.weights import load_safetensors, resolve, save_safetensors
+
+
+def test_what_was_saved_is_loaded(tmp_path):
+    shared = torch.randn(3, 4)
+    learnt = torch.ones(1).requires_grad_()
+    tensors = {"a": shared, "transposed": shared.T, "steps": torch.tensor([1, 2**40]), "learnt": learnt}
+    save_safetensors(tmp_path / "model", tensors, {"width": 3})
+    loaded, config = load_safetensors(tmp_path / "model")
+    assert config == {"width": 3}
+    assert set(loaded) == set(tensors)
+    for name, tensor in tensors.items():
+        assert loaded[name].dtype == tensor.dtype
+        assert torch.equal(loaded[name], tensor)
+
+
+def test_half_the_bytes_and_float32_again(tmp_path):
+    tensors = {"a": torch.randn(1000), "steps": torch.tensor([2**40])}
+    save_safetensors(tmp_path / "full", tensors, {})
+    save_safetensors(tmp_path / "half", tensors, {}, half=True)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[0] - sizes[1] == 2000
+    loaded, _ = load_safetensors(tmp_path / "half")
+    assert loaded["a"].dtype == torch.float32
+    assert torch.equal(loaded["a"], tensors["a"].half().float())
+    assert torch.equal(loaded["steps"], tensors["steps"])
+
+
+def test_saving_again_replaces_the_folder(tmp_path):
+    save_safetensors(tmp_path / "model", {"a": torch.zeros(1)}, {})
+    (tmp_path / "model/left_over").touch()
+    save_safetensors(tmp_path / "model", {"a": torch.ones(1)}, {})
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_missing_and_damaged_files_are_said(tmp_path):
+    folder = tmp_path / "model"
+    save_safetensors(folder, {"a": torch.zeros(100)}, {})
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-1])
+    with pytest.raises(CotamError, match="is damaged"):
+        load_safetensors(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CotamError, match="does not exist; give a folder"):
+        load_safetensors(folder)
+    with pytest.raises(CotamError, match="does not exist"):
+        load_safetensors(tmp_path / "nothing")
+
+
+def test_a_model_is_found_by_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file").touch()
+    assert resolve(tmp_path / "here") == tmp_path / "here"
+    monkeypatch.chdir(tmp_path)
+    assert resolve("here").resolve() == tmp_path / "here"
+    with pytest.raises(CotamError, match="is a file; give the folder"):
+        resolve("file")
+    for name in ("nothing", "./no/such/folder", "pretrained/nothing", ""):
+        with pytest.raises(CotamError, match="There is no model at"):
+            resolve(name)
