@@ -1,0 +1,160 @@
+"""ELIC's space-channel context model: what the decoder expects of the next part of the latent.
+
+The latent is coded in uneven channel groups; in each group first the anchors (one colour of a checkerboard), then the
+rest, which sees the anchors around it (He et al. 2022). A hyper latent z, coded first, tells the broad shape.
+
+All predictions are made for the latent *before* its gain, in units of each channel's own spread: so the same small
+networks serve ten qualities, and the gain merely rescales what they say. `forward` is for training; the wire
+(`wire.py`) calls the same pieces one after another, in float64.
+"""
+
+import torch
+from compressai.entropy_models import GaussianConditional
+from compressai.layers import CheckerboardMaskedConv2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from components.codec.config import HYPER_STRIDE, CodecConfig
+from components.codec.gains import Gain
+
+SMALLEST_SCALE = 0.11  # below it a Gaussian is a certain zero at 16-bit precision
+
+
+def half(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
+    """Convolution that halves height and width exactly."""
+    return nn.Conv2d(channels_in, channels_out, kernel, stride=2, padding=(kernel - 1) // 2)
+
+
+def double(channels_in: int, channels_out: int, kernel: int) -> nn.ConvTranspose2d:
+    """Transposed convolution that doubles height and width exactly."""
+    padding, extra = (kernel - 1) // 2, kernel % 2
+    return nn.ConvTranspose2d(channels_in, channels_out, kernel, stride=2, padding=padding, output_padding=extra)
+
+
+def anchors(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Boolean (height, width): the positions coded first, those whose row + column is even."""
+    rows, columns = torch.arange(height, device=device), torch.arange(width, device=device)
+    return (rows[:, None] + columns[None, :]) % 2 == 0
+
+
+def rounded(x: Tensor) -> Tensor:
+    """Round with the gradient of the identity (straight-through)."""
+    return x + (torch.round(x) - x).detach()
+
+
+class EntropyModel(nn.Module):
+    """Hyperprior and space-channel context over a latent of `config.latent_channels` channels."""
+
+    def __init__(self, config: CodecConfig):
+        super().__init__()
+        self.config = config
+        m, z, side, kernel = config.latent_channels, config.hyper_channels, config.side_channels, config.kernel
+        self.hyper_analysis = nn.Sequential(
+            nn.Conv2d(m, z, 3, padding=1), nn.ReLU(), half(z, z, kernel), nn.ReLU(), half(z, z, kernel)
+        )
+        self.hyper_synthesis = nn.Sequential(
+            double(z, z, kernel), nn.ReLU(), double(z, z, kernel), nn.ReLU(), nn.Conv2d(z, side, 3, padding=1)
+        )
+        steps = torch.tensor(config.lambdas, dtype=torch.float64).rsqrt()
+        self.hyper_gain = Gain(z, 2 * (steps / steps[0]).sqrt())
+        self.hyper_mean_QC = nn.Parameter(torch.zeros(config.qualities, z))
+        self.hyper_log_scale_QC = nn.Parameter(torch.zeros(config.qualities, z))
+        self.quality_side_QS = nn.Parameter(torch.zeros(config.qualities, side))
+        self.log_spread_C = nn.Parameter(torch.zeros(m))  # typical size of each latent channel
+        self.gaussian = GaussianConditional(None, scale_bound=SMALLEST_SCALE)
+
+        self.channel_context, self.spatial_context, self.aggregation = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        context, hidden = config.context_channels, config.hidden_channels
+        for k, size in enumerate(config.groups):
+            before = sum(config.groups[:k])
+            if k > 0:
+                self.channel_context.append(nn.Sequential(nn.Conv2d(before, context, 3, padding=1), nn.ReLU()))
+            self.spatial_context.append(
+                CheckerboardMaskedConv2d(size, context, config.context_kernel, padding=config.context_kernel // 2)
+            )
+            inputs = side + context * (1 + (k > 0))
+            last = nn.Conv2d(hidden, 2 * size, 1)
+            nn.init.zeros_(last.weight)  # the first guess is the channel's own mean and spread
+            nn.init.zeros_(last.bias)
+            self.aggregation.append(nn.Sequential(nn.Conv2d(inputs, hidden, 1), nn.ReLU(), last))
+
+    # The pieces, shared by training and the wire.
+
+    def spread(self) -> Tensor:
+        """Typical size of each latent channel, (1, C, 1, 1)."""
+        return self.log_spread_C.exp()[None, :, None, None]
+
+    def hyper_map(self, quality_map_BHW: Tensor) -> Tensor:
+        """Quality of each hyper position: that of its first latent position; (B, ceil(h/4), ceil(w/4))."""
+        return quality_map_BHW[:, ::HYPER_STRIDE, ::HYPER_STRIDE]
+
+    def hyper_latent(self, unit_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
+        """z (B, Cz, ceil(h/4), ceil(w/4)), not yet rounded, from the latent in units of its spread."""
+        height, width = unit_BCHW.shape[-2:]
+        padded = F.pad(unit_BCHW, (0, -width % HYPER_STRIDE, 0, -height % HYPER_STRIDE), mode="replicate")
+        z_BCHW = self.hyper_analysis(padded)
+        return z_BCHW * self.hyper_gain.at(self.hyper_map(quality_map_BHW))
+
+    def hyper_prior(self, quality_map_BHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Means and scales of z, given only the quality of each place."""
+        places = self.hyper_map(quality_map_BHW)
+        means = self.hyper_mean_QC[places].permute(0, 3, 1, 2)
+        scales = self.hyper_log_scale_QC.exp()[places].permute(0, 3, 1, 2)
+        return means, scales
+
+    def side(self, z_hat_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
+        """Side information (B, S, h, w) for the latent, from the decoded z and the qualities."""
+        height, width = quality_map_BHW.shape[-2:]
+        features = self.hyper_synthesis(z_hat_BCHW / self.hyper_gain.at(self.hyper_map(quality_map_BHW)))
+        return features[..., :height, :width] + self.quality_side_QS[quality_map_BHW].permute(0, 3, 1, 2)
+
+    def group(self, k: int) -> slice:
+        """The channels of group k."""
+        start = sum(self.config.groups[:k])
+        return slice(start, start + self.config.groups[k])
+
+    def before(self, k: int, side_BSHW: Tensor, decoded_BCHW: Tensor) -> Tensor:
+        """What is known of group k before any of it is decoded; `decoded` in units of spread."""
+        if k == 0:
+            return side_BSHW
+        return torch.cat([side_BSHW, self.channel_context[k - 1](decoded_BCHW[:, : self.group(k).start])], 1)
+
+    def parameters_of(self, k: int, before_BFHW: Tensor, anchors_BGHW: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and logarithm of the scale of group k, in units of spread, given its anchors (or none yet)."""
+        if anchors_BGHW is None:
+            shape = (before_BFHW.shape[0], self.config.context_channels, *before_BFHW.shape[-2:])
+            around = before_BFHW.new_zeros(shape)
+        else:
+            around = self.spatial_context[k](anchors_BGHW)
+        mean, log_scale = self.aggregation[k](torch.cat([before_BFHW, around], 1)).chunk(2, 1)
+        return mean, log_scale
+
+    def forward(self, y_BCHW: Tensor, gain_BCHW: Tensor, quality_map_BHW: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Decoded latent (straight-through) and the likelihoods of what would be coded.
+
+        Args:
+            y_BCHW: latent after its gain.
+            gain_BCHW: that gain, at every place.
+            quality_map_BHW: int64, quality of every latent position.
+        """
+        to_unit = 1 / (gain_BCHW * self.spread())
+        z_BCHW = self.hyper_latent(y_BCHW * to_unit, quality_map_BHW)
+        means, scales = self.hyper_prior(quality_map_BHW)
+        _, z_likelihood = self.gaussian(z_BCHW, scales, means)
+        side_BSHW = self.side(rounded(z_BCHW - means) + means, quality_map_BHW)
+
+        first = anchors(*y_BCHW.shape[-2:], device=y_BCHW.device)
+        decoded, likelihoods = y_BCHW[:, :0], []  # decoded: in units of spread
+        for k in range(len(self.config.groups)):
+            channels = self.group(k)
+            y, unit = y_BCHW[:, channels], to_unit[:, channels]
+            known = self.before(k, side_BSHW, decoded)
+            mean_a, log_a = self.parameters_of(k, known, None)
+            anchor_hat = (rounded(y - mean_a / unit) * unit + mean_a) * first
+            mean_b, log_b = self.parameters_of(k, known, anchor_hat)
+            mean = torch.where(first, mean_a, mean_b) / unit
+            scale = torch.where(first, log_a, log_b).clamp(-9, 5).exp() / unit
+            _, likelihood = self.gaussian(y, scale, mean)
+            decoded = torch.cat([decoded, (rounded(y - mean) + mean) * unit], 1)
+            likelihoods.append(likelihood)
+        return decoded / to_unit, {"y": torch.cat(likelihoods, 1), "z": z_likelihood}

@@ -1,0 +1,45 @@
+"""The codec's folder: `config.json` and `model.safetensors` (float16), and the identity that streams carry."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from components.codec.config import CodecConfig
+from components.errors import CotamError
+from components.weights import TENSORS, load_safetensors, save_safetensors
+
+if TYPE_CHECKING:
+    from components.codec.elic import Elic
+
+
+def save_codec(folder: str | Path, model: "Elic") -> None:
+    """Write a codec's folder, weights as float16."""
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("entropy.gaussian.")}
+    save_safetensors(folder, tensors, model.config.model_dump(mode="json"), half=True)
+
+
+def load_codec(folder: str | Path) -> "Elic":
+    """Build the networks of a codec's folder, in evaluation mode, float32.
+
+    Raises:
+        CotamError: the folder is missing, damaged, or not a codec's.
+    """
+    from components.codec.elic import Elic
+
+    tensors, config = load_safetensors(folder)
+    try:
+        model = Elic(CodecConfig(**config))
+    except (ValidationError, TypeError):
+        raise CotamError(f"{folder} does not hold a codec; give a folder made by train_codec.") from None
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    missing = [name for name in missing if not name.startswith("entropy.gaussian.")]
+    if missing or unexpected:
+        raise CotamError(f"{folder}: weights and config.json do not belong together; copy the whole folder again.")
+    return model.eval()
+
+
+def model_id(folder: str | Path) -> str:
+    """Eight hexadecimal digits that name these weights: the start of their file's SHA-256."""
+    return hashlib.sha256((Path(folder) / TENSORS).read_bytes()).hexdigest()[:8]
