@@ -1,0 +1,153 @@
+"""Everything that the report shows, computed from rates.json and scores.json alone (docs/summary-schema.md)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from components.evaluation.benchmarks import BENCHMARKS
+from components.evaluation.bootstrap import image_weights, interval
+from components.evaluation.curves import Curve, bd_rates, bd_scores, rate_score_curve
+from components.evaluation.scores import MEAN, Scores
+from components.evaluation.streams import CLEAN
+
+SCHEMA = 1
+COLUMNS = (MEAN, *BENCHMARKS)
+
+
+def summarise(
+    rates: Mapping[str, Mapping[str, Any]],
+    scores: Mapping[tuple[str, str], Mapping[str, Any]],
+    replicates: int,
+    seed: int,
+    times: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """summary.json, but for what training and the allocation maps add to it.
+
+    Args:
+        rates: codec -> rates.json.
+        scores: (codec, MLLM) -> scores.json.
+        replicates: of the bootstrap behind every interval.
+        seed: of the bootstrap.
+        times: (codec, MLLM) -> samples/time.json.
+    """
+    found: dict[str, Any] = {"schema": SCHEMA, "benchmarks": list(BENCHMARKS), "codecs": {}}
+    found |= {key: {codec: rate[key] for codec, rate in rates.items()} for key in ("photographs", "map_bits")}
+    for (codec, mllm), scored in scores.items():
+        for method, entry in summarise_pair(codec, rates[codec], scored, replicates, seed).items():
+            found["codecs"].setdefault(codec, {}).setdefault(method, {})[mllm] = entry
+    found["time"] = {
+        codec: {**rates[codec]["time"], "decode": time["decode"]} for (codec, _), time in (times or {}).items()
+    }
+    return found
+
+
+def summarise_pair(
+    codec: str, rates: Mapping[str, Any], scored: Mapping[str, Any], replicates: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """What each method did for one codec and one MLLM: method -> its entry in the summary."""
+    bench = _Style(rates, scored, "bench", replicates, seed)
+    train = _Style(rates, scored, "train", replicates, seed) if "train" in scored["styles"] else None
+    anchor = bench.curve(codec)
+    found = {CLEAN.method: bench.clean_entry() | ({"train_style": train.clean_entry()["curve"]} if train else {})}
+    for method in bench.methods:
+        curve = bench.curve(method)
+        entry: dict[str, Any] = {"curve": _points(curve), "levels": bench.level_rows(method)}
+        if train:
+            entry["train_style"] = _points(train.curve(method))
+        if method != codec:
+            entry |= _compare(anchor, curve)
+        found[method] = entry
+    return found
+
+
+class _Style:
+    """Rates and scores of one style of images, resampled together."""
+
+    def __init__(self, rates: Mapping[str, Any], scored: Mapping[str, Any], style: str, replicates: int, seed: int):
+        files = rates["styles"][style]
+        self.files = files["methods"]
+        self.methods = [method for method in self.files if method in scored["styles"][style]["scores"]]
+        self.pixels_I = np.array(files["pixels"], float)
+        self.weights_RI = image_weights(len(files["images"]), replicates, seed)
+        self.scores = Scores.from_json(scored["styles"][style])
+        self.results = self.scores.benchmarks(files["images"], self.weights_RI)
+        self.levels = self.scores.levels(files["images"], self.weights_RI)
+
+    def curve(self, method: str, of_levels: bool = False) -> Curve:
+        results = self.levels if of_levels else self.results
+        return rate_score_curve(method, self.files[method], self.pixels_I, self.weights_RI, self.scores, results)
+
+    def clean_entry(self) -> dict[str, Any]:
+        column = self.scores.settings.index(CLEAN)
+        scores = {name: _value(self.results[name][:, column]) for name in COLUMNS}
+        intervals = {name: _ends(self.results[name][:, column]) for name in COLUMNS}
+        point = {"quality": None, "bpp": None, "bpp_without_header": None, "scores": scores, "intervals": intervals}
+        levels = {}
+        for level, values_RS in self.levels.items():
+            row = {"quality": None, "bpp": None, "score": _value(values_RS[:, column])}
+            levels[level] = [row | _low_high(values_RS[:, column])]
+        return {"curve": [point], "levels": levels}
+
+    def level_rows(self, method: str) -> dict[str, list[dict[str, Any]]]:
+        """Score and drop from clean images per level and quality."""
+        curve, clean = self.curve(method, of_levels=True), self.scores.settings.index(CLEAN)
+        found = {}
+        for level, scores_RP in curve.scores.items():
+            drops_RP = self.levels[level][:, clean, None] - scores_RP
+            found[level] = []
+            for place in _by_rate(curve):
+                score, drop = scores_RP[:, place], drops_RP[:, place]
+                row = {"quality": int(curve.qualities[place]), "bpp": float(curve.bpp_RP[0, place])}
+                row |= {"score": _value(score), "drop": _value(drop)}
+                found[level].append(row | _low_high(score) | _low_high(drop, "drop_"))
+        return found
+
+
+def _points(curve: Curve) -> list[dict[str, Any]]:
+    return [
+        {
+            "quality": int(curve.qualities[place]),
+            "bpp": float(curve.bpp_RP[0, place]),
+            "bpp_without_header": float(curve.bare_RP[0, place]),
+            "scores": {name: _value(curve.scores[name][:, place]) for name in COLUMNS},
+            "intervals": {name: _ends(curve.scores[name][:, place]) for name in COLUMNS},
+        }
+        for place in _by_rate(curve)
+    ]
+
+
+def _compare(anchor: Curve, curve: Curve) -> dict[str, Any]:
+    rates = {name: bd_rates(anchor, curve, name) for name in COLUMNS}
+    gains = {name: bd_scores(anchor, curve, name) for name in COLUMNS}
+    average = np.mean([rates[name] for name in BENCHMARKS], axis=0)  # NaN, so not defined, where one of them is
+    return {
+        "bd_rate": {name: _with_interval(values) for name, values in rates.items()},
+        "bd_rate_average": _with_interval(average),
+        "bd_score": {name: _with_interval(values) for name, values in gains.items()},
+    }
+
+
+def _by_rate(curve: Curve) -> np.ndarray:
+    return np.argsort(curve.bpp_RP[0], kind="stable")
+
+
+def _with_interval(resamples: np.ndarray) -> dict[str, float | None]:
+    return {"value": _value(resamples)} | _low_high(resamples)
+
+
+def _low_high(resamples: np.ndarray, prefix: str = "") -> dict[str, float | None]:
+    low, high = _ends(resamples) or (None, None)
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
+
+def _ends(resamples: np.ndarray) -> list[float] | None:
+    """The interval, unless the number itself is not defined."""
+    if np.isnan(resamples[0]):
+        return None
+    ends = interval(resamples)
+    return None if ends is None else list(ends)
+
+
+def _value(resamples: np.ndarray) -> float | None:
+    return None if np.isnan(resamples[0]) else float(resamples[0])

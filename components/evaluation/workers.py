@@ -1,0 +1,64 @@
+"""Jobs shared out to processes that were forked after the imports, which cost twenty seconds and are so paid once.
+
+Every job is computed with one thread, whatever the number of workers: its result cannot depend on how many there are.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import torch
+
+from components.errors import CotamError
+from components.locks import die_with_parent
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+Start = Callable[[], Callable[[Job], Result]]
+"""Called once in each process: loads the models and gives the function that does a job."""
+
+_do: Callable | None = None
+
+
+def run_jobs(jobs: Sequence[Job], start: Start, workers: int) -> Iterator[tuple[Job, Result]]:
+    """Yield (job, result) as they finish. With a GPU, or one worker, everything happens in this process.
+
+    Until this is called nothing should have computed with torch here: thread pools do not survive a fork.
+
+    Raises:
+        CotamError: a worker was killed, as the kernel does when memory runs out.
+    """
+    if workers == 1 or len(jobs) == 1 or torch.cuda.is_available():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            do = start()
+            for job in jobs:
+                yield job, do(job)
+        finally:
+            torch.set_num_threads(threads)
+        return
+    context = multiprocessing.get_context("fork")
+    try:
+        with ProcessPoolExecutor(min(workers, len(jobs)), context, _enter, (start,)) as pool:
+            waiting = {pool.submit(_do_job, job): job for job in jobs}
+            try:
+                for future in as_completed(waiting):
+                    yield waiting[future], future.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    except BrokenProcessPool:
+        raise CotamError("A worker process was killed, probably for memory; run with `threads: 1`.") from None
+
+
+def _enter(start: Start) -> None:
+    global _do
+    die_with_parent()
+    torch.set_num_threads(1)
+    _do = start()
+
+
+def _do_job(job: Job) -> Result:
+    return _do(job)
