@@ -183,6 +183,8 @@ def _tar_members(path: Path, name: str) -> tuple[list[Item], Counter[str]]:
                     items.append(Item(f"{name}/{member.name}", member.size, f"{stamp}:{member.offset_data}", place))
                 else:
                     ignored[suffix] += 1
+            if path.stat().st_size < tar.offset + tarfile.BLOCKSIZE:  # tarfile takes this for an end
+                raise EOFError("it has no end")
     except (tarfile.TarError, OSError, EOFError) as error:
         raise CotamError(f"{path} is damaged or cannot be read ({error}); fetch it again.") from None
     return items, ignored
@@ -203,7 +205,7 @@ class S3Source:
         import boto3
         from botocore.config import Config
 
-        return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 5}))
+        return boto3.client("s3", config=Config(retries={"mode": "standard"}))
 
     def list(self) -> Listing:
         """See `Source`."""
@@ -214,7 +216,7 @@ class S3Source:
             for entry in (entry for page in pages for entry in page.get("Contents", ())):
                 name = entry["Key"].removeprefix(self.prefix)
                 path = PurePosixPath(name)
-                if name.endswith("/") or any(part.startswith(".") for part in path.parts):
+                if entry["Key"].endswith("/") or any(part.startswith(".") for part in path.parts):
                     continue
                 if path.suffix.lower() in IMAGE_SUFFIXES or not path.suffix:
                     items.append(Item(name, entry["Size"], entry["ETag"], entry["Key"]))
