@@ -1,17 +1,17 @@
 """How many bits a method saves at equal score: Bjontegaard's delta, with rules for scores that wobble.
 
-Scores of an MLLM over rate are not PSNR: they dip, tie and saturate, and akima and pchip then raise. The rules here were
-fixed before any result was seen (docs/decisions.md): a curve is first made monotone by isotonic regression, points that
-it pools become one point, and two curves that hardly share a range of scores have no BD-rate.
+Scores of an MLLM over rate are not PSNR: they dip, tie and saturate, and akima and pchip then raise. The rules here
+were fixed before any result was seen (docs/decisions.md): a curve is first made monotone by isotonic regression, points
+that it pools become one point, and two curves that hardly share a range of scores have no BD-rate.
 """
 
+import bjontegaard
 import numpy as np
-from bjontegaard import bd_psnr
-from bjontegaard import bd_rate as bjontegaard_bd_rate
 from scipy.optimize import isotonic_regression
 
 SMALLEST_OVERLAP = 0.1  # of the anchor's own range
 TOLERANCE = 1e-9
+_PCHIP = {"method": "pchip", "require_matching_points": False, "min_overlap": 0}
 
 Curve = tuple[np.ndarray, np.ndarray]
 """Rates in any unit, all positive, and scores: two arrays of one length, in any order."""
@@ -37,38 +37,18 @@ def bd_rate(anchor: Curve, test: Curve) -> float:
 
     The mean, over the shared range of scores, of the difference in log rate between pchip curves.
     """
-    (anchor_rate, anchor_score), (test_rate, test_score) = (without_ties(monotone(curve)) for curve in (anchor, test))
-    if not _overlap(anchor_score, test_score):
+    anchor, test = without_ties(monotone(anchor)), without_ties(monotone(test))
+    if not _overlap(anchor[1], test[1]):
         return float("nan")
-    return float(
-        bjontegaard_bd_rate(
-            anchor_rate,
-            anchor_score,
-            test_rate,
-            test_score,
-            method="pchip",
-            require_matching_points=False,
-            min_overlap=0,
-        )
-    )
+    return float(bjontegaard.bd_rate(*anchor, *test, **_PCHIP))
 
 
 def bd_score(anchor: Curve, test: Curve) -> float:
     """Points that `test` gains over `anchor` at equal rate, averaged over the shared range of log rate; or NaN."""
-    (anchor_rate, anchor_score), (test_rate, test_score) = (monotone(curve) for curve in (anchor, test))
-    if not _overlap(np.log(anchor_rate), np.log(test_rate)):
+    anchor, test = monotone(anchor), monotone(test)
+    if not _overlap(np.log(anchor[0]), np.log(test[0])):
         return float("nan")
-    return float(
-        bd_psnr(
-            anchor_rate,
-            anchor_score,
-            test_rate,
-            test_score,
-            method="pchip",
-            require_matching_points=False,
-            min_overlap=0,
-        )
-    )
+    return float(bjontegaard.bd_psnr(*anchor, *test, **_PCHIP))
 
 
 def _overlap(anchor: np.ndarray, test: np.ndarray) -> bool:

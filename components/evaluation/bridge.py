@@ -1,7 +1,7 @@
 """The model that lmms-eval asks: an MLLM and, for every image name, what has arrived of that image.
 
-lmms-eval hands over a question with a document's number; the document holds an image's name. Which picture the MLLM sees
-under that name is decided here and nowhere else, so that a score can only come from what went over the wire.
+lmms-eval hands over a question with a document's number; the document holds an image's name. Which picture the MLLM
+sees under that name is decided here and nowhere else, so that a score can only come from what went over the wire.
 """
 
 from collections.abc import Mapping

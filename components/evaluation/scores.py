@@ -1,8 +1,8 @@
 """Scores of single questions, and how they add up to scores of benchmarks and levels.
 
-A benchmark's score is lmms-eval's, in per cent of the best possible: accuracy, or for MME the mean over its categories of
-accuracy and accuracy+ (docs/decisions.md). All of these are ratios of sums over images. So a resample of the images is a
-vector of weights, and thousands of resamples are one matrix product.
+A benchmark's score is lmms-eval's, in per cent of the best possible: accuracy, or for MME the mean over its categories
+of accuracy and accuracy+ (docs/decisions.md). All of these are ratios of sums over images. So a resample of the images
+is a vector of weights, and thousands of resamples are one matrix product.
 
 Shapes: I images, Q questions, S settings (method and quality), R resamples.
 """
@@ -45,13 +45,9 @@ class Scores:
         return cls(style["questions"], list(columns), np.array(list(columns.values()), float).T)
 
     def benchmarks(self, images: list[str], weights_RI: np.ndarray) -> dict[str, np.ndarray]:
-        """Score in per cent of every benchmark, and of their unweighted mean: name -> (R, S). NaN where nothing is asked."""
+        """Score in per cent of every benchmark, and their unweighted mean: name -> (R, S). NaN where nothing is asked."""
         values_QS = self.values_QS.copy()
-        pairs: dict[str, list[int]] = {}
-        for row, question in enumerate(self.questions):
-            if question["pair"] is not None:
-                pairs.setdefault(question["pair"], []).append(row)
-        for rows in pairs.values():
+        for rows in self._pairs():
             # The mean of accuracy and accuracy+: a right answer counts half, and in full when the pair is right.
             values_QS[rows] = (values_QS[rows] + values_QS[rows].min(0)) / 2
         cells = [
@@ -73,12 +69,16 @@ class Scores:
 
     def accuracy_plus(self) -> dict[Setting, float]:
         """MME's accuracy+ in per cent: both questions of a pair right."""
+        right = np.array([self.values_QS[rows].min(0) for rows in self._pairs()])
+        return dict(zip(self.settings, 100 * right.mean(0), strict=True))
+
+    def _pairs(self) -> list[list[int]]:
+        """Rows of the questions that belong together in MME."""
         pairs: dict[str, list[int]] = {}
         for row, question in enumerate(self.questions):
             if question["pair"] is not None:
                 pairs.setdefault(question["pair"], []).append(row)
-        right = np.array([self.values_QS[rows].min(0) for rows in pairs.values()])
-        return dict(zip(self.settings, 100 * right.mean(0), strict=True)) if len(right) else {}
+        return list(pairs.values())
 
     def _cell_means(
         self, cells: list[Any], values_QS: np.ndarray, images: list[str], weights_RI: np.ndarray
@@ -108,7 +108,7 @@ def _mean(cells: list[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
 
 
 def question_rows(asked: Iterable[Any]) -> tuple[list[dict[str, Any]], list[float]]:
-    """Questions and their scores, from `suite.Asked`: passes of one question become one, right when all are (MMBench)."""
+    """Questions and their scores, from `suite.Asked`; MMBench's two passes become one, right when both are."""
     questions: dict[tuple[str, str], dict[str, Any]] = {}
     scores: dict[tuple[str, str], float] = {}
     for one in asked:

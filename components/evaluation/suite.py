@@ -1,7 +1,7 @@
 """The six benchmarks as lmms-eval tasks, loaded once and asked many times: once per codec and quality.
 
-lmms-eval builds the requests, filters the answers and scores them with its own functions (tasks/*.yaml); what is added is
-where the documents lie and which sample is which question. Nothing is fetched and no socket is opened.
+lmms-eval builds the requests, filters the answers and scores them with its own functions (tasks/*.yaml); what is added
+is where the documents lie and which sample is which question. Nothing is fetched and no socket is opened.
 """
 
 import contextlib
