@@ -1,6 +1,8 @@
 """The word-level tokenizer of the micro models: every word of the embedded world is one token."""
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from string import ascii_uppercase
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from components.scenes.questions import vocabulary
@@ -13,7 +15,13 @@ def word_tokenizer(extra: tuple[str, ...] = (), add_eos: bool = True) -> PreTrai
     """A tokenizer over the world's vocabulary and `extra` words; prepends <s> and, where asked, appends </s>."""
     words = [*SPECIAL, *extra, *vocabulary()]
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    # People write "How many circles are there?"; letters of their own, such as an option's A, keep their case.
+    backend.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(rf"\b{letter}(?=[a-z])"), letter.lower()) for letter in ascii_uppercase]
+    )
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[?.,!]"), "isolated")]
+    )
     if "<image>" in extra:
         # LLaVA's processor writes it once per patch with no blank between: only a special token is found there.
         backend.add_special_tokens(["<image>"])

@@ -1,0 +1,77 @@
+"""Write the tables of docs/models.md from the shipped folders themselves.
+
+    python -m pipelines.pretrain.document
+
+What stands between the MODELS marks is replaced: a row per model, read from its files, and the micro MLLM's scores from
+its metrics.json. tests/test_pretrained.py fails when the page and the folders disagree.
+"""
+
+from math import prod
+from pathlib import Path
+
+from safetensors import safe_open
+
+from components.errors import CotamError
+from components.files import atomic_write, read_json
+from components.paths import PRETRAINED, ROOT
+
+PAGE = ROOT / "docs/models.md"
+START, END = "<!-- MODELS -->", "<!-- /MODELS -->"
+LEVELS = ("low", "high", "cross")
+
+
+def tables(pretrained: Path = PRETRAINED) -> str:
+    """Markdown: what ships, then how well each MLLM sees."""
+    parts = ["| folder | class | parameters | size |", "| --- | --- | ---: | ---: |"]
+    for file in sorted(pretrained.glob("*/*/model.safetensors")):
+        parts.append(_row(file.parent, pretrained))
+    for metrics in sorted(pretrained.glob("mllm/*/metrics.json")):
+        parts += ["", *_scores(metrics.parent.name, read_json(metrics))]
+    return "\n".join(parts)
+
+
+def page(text: str, pretrained: Path = PRETRAINED) -> str:
+    """The text of a page with its tables made new. Raises CotamError when a mark is missing."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise CotamError(f"{PAGE} has no lines {START} and {END}; add them where the tables are to stand.")
+    return f"{before}{START}\n{tables(pretrained)}\n{END}{after}"
+
+
+def _row(folder: Path, pretrained: Path) -> str:
+    config = read_json(folder / "config.json")
+    name = config.get("architectures", [config.get("model_type", "codec")])[0]
+    with safe_open(folder / "model.safetensors", framework="np") as weights:
+        shapes = [weights.get_slice(key).get_shape() for key in weights.keys()]  # noqa: SIM118 (not a mapping)
+    parameters = sum(prod(shape) for shape in shapes)
+    megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    where = folder.relative_to(pretrained.parent)
+    return f"| `{where}` | `{name}` | {parameters / 1e6:.2f} M | {megabytes:.1f} MB |"
+
+
+def _scores(name: str, metrics: dict) -> list[str]:
+    """A table of one MLLM's scores: a column per style of scenes."""
+    styles = [style for style in ("train", "bench") if style in metrics]
+    rows = [("all questions", lambda scores: scores["all"])]
+    rows += [(level, lambda scores, level=level: scores["level"][level]) for level in LEVELS]
+    rows += [
+        ("with another scene's image", lambda scores: scores["other_image"]),
+        ("questions only, no image", lambda scores: scores["question_only"]),
+        ("attention AUC of the guidance tower", lambda scores: scores["attention_auc"]),
+    ]
+    return [
+        f"`{name}` on {metrics['scenes']} scenes of the {metrics['split']} split in each style:",
+        "",
+        f"| | {' | '.join(f'{style} style' for style in styles)} |",
+        f"| --- |{' ---: |' * len(styles)}",
+        *(f"| {label} | {' | '.join(f'{value(metrics[style]):.3f}' for style in styles)} |" for label, value in rows),
+    ]
+
+
+def main() -> None:
+    atomic_write(PAGE, page(PAGE.read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()
