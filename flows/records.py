@@ -133,9 +133,10 @@ def summary_points(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     if rate and rate.get("value") is not None:
                         yield metric_point(metric_name(f"bd_rate/{name}/{benchmark}"), rate["value"])
                 for point in found.get("curve") or []:
+                    step = None if point["bpp"] is None else round(1000 * point["bpp"])  # clean images have no rate
                     for benchmark, score in point["scores"].items():
-                        key = metric_name(f"score/{name}/{benchmark}")
-                        yield metric_point(key, score, step=round(1000 * point["bpp"]))
+                        if score is not None:
+                            yield metric_point(metric_name(f"score/{name}/{benchmark}"), score, step)
 
 
 def is_cached(run: dict[str, Any]) -> bool:
