@@ -39,16 +39,19 @@ def _level(method: str, level: str) -> list[dict]:
     return rows
 
 
+def _interval(value: float, half: float) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
 def _method(method: str, codec: str) -> dict:
     scale = 1 if method in ("cotam", codec) else 2
     curve = [_point(method, quality, bpp * scale) for quality, bpp in enumerate(RATES)]
     found = {"curve": curve, "levels": {level: _level(method, level) for level in LEVELS}, "train_style": curve[::3]}
     if method != codec:
         base = {"cotam": -31.0, "webp": 63.0, "jpeg": 188.0}[method]
-        found["bd_rate"] = {
-            name: {"value": base + 3 * index, "low": base - 6 + 3 * index, "high": base + 7 + 3 * index}
-            for index, name in enumerate(("mean", *BENCHMARKS))
-        }
+        found["bd_rate"] = {name: _interval(base + 3 * index, 6) for index, name in enumerate(("mean", *BENCHMARKS))}
+        found["bd_rate_average"] = _interval(base + 10.5, 6)
+        found["bd_score"] = {name: _interval(-base / 20, 0.8) for name in ("mean", *BENCHMARKS)}
     return found
 
 

@@ -47,7 +47,8 @@ BENCHMARKS = {
     "textvqa": "TextVQA",
     "seedbench": "SEED-Bench",
     "mmbench": "MMBench",
-    "mean": "Mean of six",
+    "mean": "Mean score",
+    "average": "Average",
 }
 
 
@@ -68,3 +69,8 @@ def method_order(methods, codec: str) -> list[str]:
     """CoTAM first, the codec alone next, then the yardsticks, then whatever else there is by name."""
     ranked = ["cotam", codec, "webp", "jpeg"]
     return sorted(methods, key=lambda method: (ranked.index(method) if method in ranked else len(ranked), method))
+
+
+def bd_rate_of(result: dict, name: str) -> dict | None:
+    """BD-rate of a method on a benchmark, on their mean score ("mean"), or the benchmarks' average ("average")."""
+    return result.get("bd_rate_average") if name == "average" else result["bd_rate"].get(name)

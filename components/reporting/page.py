@@ -14,7 +14,7 @@ from components.reporting import figures
 from components.reporting.claims import VERDICTS, Claim, find_claims, levels_claim
 from components.reporting.extras import adapter_sections, map_sentence, photographs_section, timing_section
 from components.reporting.methods import method_look
-from components.reporting.numbers import DASH, number
+from components.reporting.numbers import DASH, number, per_cent
 from components.reporting.pictures import ramp_css
 from components.reporting.scores import method_of, pairs
 from components.reporting.swatches import swatch
@@ -146,19 +146,29 @@ def _headline(summary: dict, codec: str, mllm: str) -> dict:
         facts.append(
             {"name": "Time, encoding and decoding", "value": times["short"], "note": f"over {base_label} alone"}
         )
-    return {"method_label": "CoTAM", "base_label": base_label, "bd": bd, "facts": facts, "reading": _reading(bd)}
+    return {
+        "method_label": "CoTAM",
+        "base_label": base_label,
+        "bd": bd,
+        "facts": facts,
+        "reading": _reading(bd, cotam.get("bd_rate_average")),
+    }
 
 
-def _reading(bd: dict | None) -> str:
+def _reading(bd: dict | None, average: dict | None) -> str:
     if not bd or bd.get("value") is None:
         return "The curves do not overlap in score, so that no saving can be stated."
     if bd.get("high") is None:
-        return "The interval is not defined: too few resamples gave curves that overlap."
-    if bd["high"] < 0:
-        return "Mean over the benchmarks. The whole interval is below zero: it saves bits."
-    if bd["low"] > 0:
-        return "Mean over the benchmarks. The whole interval is above zero: it costs bits."
-    return "Mean over the benchmarks. The interval includes zero: no saving is shown."
+        text = "Its interval is not defined: too few resamples gave curves that overlap."
+    elif bd["high"] < 0:
+        text = "BD-rate of the mean score. The whole interval is below zero: it saves bits."
+    elif bd["low"] > 0:
+        text = "BD-rate of the mean score. The whole interval is above zero: it costs bits."
+    else:
+        text = "BD-rate of the mean score. The interval includes zero: no saving is shown."
+    if average and average.get("value") is not None:
+        text += f" The benchmarks' own BD-rates average {per_cent(average['value'])}."
+    return text
 
 
 def _notes(summary: dict, claims: list[Claim], codec: str, mllm: str) -> list[str]:

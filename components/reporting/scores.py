@@ -5,8 +5,8 @@ that is not in the summary already.
 """
 
 from components.reporting.figures import LARGE, MEDIUM, Interval, Level, Line, Panel, curves, forest
-from components.reporting.methods import BENCHMARKS, LEVELS, benchmark_label, method_look, method_order
-from components.reporting.numbers import DASH
+from components.reporting.methods import BENCHMARKS, LEVELS, bd_rate_of, benchmark_label, method_look, method_order
+from components.reporting.numbers import DASH, PER_CENT
 
 
 def pairs(summary: dict) -> list[dict]:
@@ -73,9 +73,9 @@ def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
         ),
         "score_columns": [benchmark_label(name) for name in columns],
         "score_rows": _score_rows(results, clean, methods, looks, columns, "curve"),
-        "bd_columns": [looks[method].label for method in compared],
-        "bd_rows": [_bd_row(results, compared, name) for name in (*benchmarks, "mean")],
-        "forest": _forest(f"bd-{slug}", results["cotam"]["bd_rate"], looks["cotam"], benchmarks),
+        "bd_columns": [*(looks[method].label for method in compared), "CoTAM, points at equal rate"],
+        "bd_rows": [_bd_row(results, compared, name) for name in (*benchmarks, "mean", "average")],
+        "forest": _forest(f"bd-{slug}", results["cotam"], looks["cotam"], benchmarks),
         "level_looks": [LEVELS[level] for level in levels],
         "level_columns": [f"{level}, points lost" for level in levels],
         "level_rows": _level_rows(base["levels"], levels),
@@ -151,24 +151,26 @@ def _score_rows(results: dict, clean: dict | None, methods, looks, columns, key:
 
 
 def _bd_row(results: dict, compared, name: str) -> dict:
-    cells = []
-    for method in compared:
-        value = results[method]["bd_rate"].get(name)
-        cells.append({"value": value, "sure": _side_of_zero(value)})
+    """BD-rates of a benchmark, or of "average", the mean of the benchmarks' own; last, CoTAM's BD-score."""
+    rates = [bd_rate_of(results[method], name) for method in compared]
+    cells = [{"value": value, "unit": PER_CENT, "sure": _side_of_zero(value)} for value in rates]
+    gain = results["cotam"].get("bd_score", {}).get(name)
+    cells.append({"value": gain, "unit": "", "sure": _side_of_zero(gain, better=1)})
     return {"label": benchmark_label(name), "cells": cells, "total": name == "mean"}
 
 
-def _side_of_zero(value: dict | None) -> str:
-    """`good` when the whole interval saves bits, `bad` when it costs them, else nothing."""
+def _side_of_zero(value: dict | None, better: int = -1) -> str:
+    """`good` when the whole interval lies on the better side of zero, `bad` when on the other, else nothing."""
     if not value or value.get("low") is None or value.get("high") is None:
         return ""
-    return "good" if value["high"] < 0 else "bad" if value["low"] > 0 else ""
+    side = 1 if value["low"] > 0 else -1 if value["high"] < 0 else 0
+    return {better: "good", -better: "bad"}.get(side, "")
 
 
-def _forest(name: str, bd_rate: dict, look, benchmarks) -> str:
+def _forest(name: str, result: dict, look, benchmarks) -> str:
     rows = []
-    for key in (*benchmarks, "mean"):
-        value = bd_rate.get(key) or {}
+    for key in (*benchmarks, "mean", "average"):
+        value = bd_rate_of(result, key) or {}
         rows.append(Interval(benchmark_label(key), look, value.get("value"), value.get("low"), value.get("high")))
     return forest(name, "BD-rate per benchmark", rows, xlabel="BD-rate in per cent (left of zero saves bits)")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.errors import CotamError
 from components.files import atomic_write
-from components.reporting.methods import BENCHMARKS, benchmark_label, method_look, method_order
+from components.reporting.methods import BENCHMARKS, bd_rate_of, benchmark_label, method_look, method_order
 from components.reporting.numbers import DASH, MINUS
 
 START, END = "<!-- RESULTS -->", "<!-- /RESULTS -->"
@@ -130,10 +130,10 @@ def _bd_table(summary: dict, results: dict, codec: str, mllm: str):
     for method in compared:
         table.add_column(method_look(method, codec).label, justify="right")
     names = _benchmarks(summary)
-    for name in (*names, "mean"):
+    for name in (*names, "mean", "average"):
         table.add_row(
             benchmark_label(name),
-            *(interval_text(results[method]["bd_rate"].get(name), unit="") for method in compared),
+            *(interval_text(bd_rate_of(results[method], name), unit="") for method in compared),
             style="bold" if name == "mean" else None,
             end_section=name == names[-1],
         )
@@ -146,8 +146,8 @@ def _markdown_pair(summary: dict, results: dict, codec: str, mllm: str) -> str:
     lines = [f"BD-rate against {base}, `{mllm}`, 95 % intervals; below zero saves bits:", ""]
     lines += _row("Benchmark", *(method_look(method, codec).label for method in compared))
     lines += _row("---", *("---:" for _ in compared))
-    for name in (*_benchmarks(summary), "mean"):
-        cells = [benchmark_label(name), *(interval_text(results[method]["bd_rate"].get(name)) for method in compared)]
+    for name in (*_benchmarks(summary), "mean", "average"):
+        cells = [benchmark_label(name), *(interval_text(bd_rate_of(results[method], name)) for method in compared)]
         lines += _row(*(f"**{cell}**" if name == "mean" else cell for cell in cells))
     clean = results.get("clean")
     scored = f" (clean images: {clean['curve'][0]['scores']['mean']:.1f})" if clean else ""

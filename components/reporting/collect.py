@@ -1,0 +1,210 @@
+"""The pictures of a run: images as files brought them, and where in an image the bits of a file went.
+
+Files are read from the rate step's streams.zip and decoded by the codec itself, so that what is shown is what was asked
+about.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from components.paths import Paths
+from components.reporting.examples import Answer, agreement, by_question, choose, matched_qualities
+from components.reporting.methods import benchmark_label, method_look
+from components.reporting.numbers import signed
+from components.reporting.page import Tile
+from components.reporting.pictures import data_uri, heat, level_overlay
+
+STYLE = "bench"
+ROWS = 3
+"""Images whose maps are shown; the numbers are over `MEASURED`."""
+MEASURED = 16
+
+
+@dataclass(frozen=True)
+class Coded:
+    """An image as one method brought it: the decoded uint8 (H, W, 3) picture, the file, the latent's quality map."""
+
+    image_HWC: np.ndarray
+    file: bytes
+    quality_map_hw: np.ndarray
+
+    @property
+    def note(self) -> str:
+        """`412 bytes, 0.201 bpp`."""
+        height, width = self.image_HWC.shape[:2]
+        return f"{len(self.file)} bytes, {8 * len(self.file) / (height * width):.3f} bpp"
+
+
+class Wire:
+    """Reads a codec's files and decodes a few of them."""
+
+    def __init__(self, paths: Paths, name: str, weights):
+        """`name` of the codec in the settings, and the folder of its weights."""
+        from components.codec import Codec
+        from components.evaluation.streams import Streams
+
+        self.paths = paths
+        self.name = name
+        self.codec = Codec.from_pretrained(weights)
+        self.streams = Streams(paths.rate(name) / "streams.zip")
+
+    def original(self, image: str) -> np.ndarray:
+        """A benchmark's image before it was encoded, uint8 (H, W, 3)."""
+        from PIL import Image
+
+        with Image.open(self.paths.benchmarks / STYLE / "images" / f"{image}.png") as picture:
+            return np.asarray(picture.convert("RGB"))
+
+    def files(self, method: str, quality: int) -> dict[str, bytes]:
+        """Image name -> file."""
+        from components.evaluation.streams import Setting
+
+        return self.streams.files(Setting(method, str(quality)), STYLE)
+
+    def decode(self, files: list[bytes]) -> list[Coded]:
+        """Decode files of the codec, with or without a map."""
+        decoded = self.codec.decode(files)
+        return [
+            Coded(np.asarray(one.image), file, np.asarray(one.level_map))
+            for one, file in zip(decoded, files, strict=True)
+        ]
+
+    def bits(self, image_HWC: np.ndarray, quality_map_hw: np.ndarray) -> np.ndarray:
+        """Bits of every latent position, float (h, w): minus log2 of its likelihood, summed over channels."""
+        import torch
+
+        quality_map = torch.from_numpy(np.asarray(quality_map_hw, np.int64))[None]
+        pixels = torch.from_numpy(np.ascontiguousarray(image_HWC)).permute(2, 0, 1)[None].float() / 255
+        height, width = (16 * side for side in quality_map.shape[-2:])
+        pad = (0, width - pixels.shape[-1], 0, height - pixels.shape[-2])
+        with torch.no_grad():
+            pixels = torch.nn.functional.pad(pixels, pad, mode="replicate")
+            likelihoods = self.codec.model(pixels, quality_map)["likelihoods"]["y"]
+        return -likelihoods.double().log2().sum(1)[0].numpy()
+
+
+def allocation(wire: Wire, curve: list[dict], quality: int) -> tuple[list[list[Tile]], dict[str, float]]:
+    """Where the bits went with a map, beside a file of about the same size without one (paper, Fig. 16).
+
+    Args:
+        wire: of the codec.
+        curve: of the codec alone, for its qualities.
+        quality: base quality of the files with a map.
+
+    Returns:
+        Rows of tiles (image, map, bits without, bits with), and the change of bits in per cent where the map
+        raises and where it lowers the quality: {"raised", "lowered"}, over `MEASURED` images.
+    """
+    guided_files = wire.files("cotam", quality)
+    plain_files = {point["quality"]: wire.files(wire.name, point["quality"]) for point in curve}
+    images = sorted(guided_files)[:MEASURED]
+    rows, sums = [], {level: np.zeros(2) for level in (1, -1)}
+    for image, guided in zip(images, wire.decode([guided_files[image] for image in images]), strict=True):
+        nearest = min(plain_files, key=lambda q: abs(len(plain_files[q][image]) - len(guided.file)))
+        [plain] = wire.decode([plain_files[nearest][image]])
+        original = wire.original(image)
+        bits = [wire.bits(original, coded.quality_map_hw) for coded in (plain, guided)]
+        levels = guided.quality_map_hw - quality
+        for level, sum_2 in sums.items():
+            sum_2 += [each[np.sign(levels) == level].sum() for each in bits]
+        if len(rows) < ROWS:
+            rows.append(_allocation_row(wire, image, original, levels, (plain, guided), bits))
+    change = {level: float(100 * (with_map / without - 1)) if without else 0.0
+              for level, (without, with_map) in sums.items()}  # fmt: skip
+    return rows, {"raised": change[1], "lowered": change[-1]}
+
+
+def _allocation_row(wire: Wire, image: str, original, levels, coded, bits) -> list[Tile]:
+    top = max(each.max() for each in bits)
+    size = original.shape[:2]
+    names = (method_look(wire.name, wire.name).label, "CoTAM")
+    tiles = [
+        Tile(data_uri(original), f"Image {image}", "original", f"benchmark image {image}"),
+        Tile(data_uri(level_overlay(original, levels)), "Its map", "orange: one quality more; blue: one less",
+             "the image in grey with its regions tinted", smooth=True),
+    ]  # fmt: skip
+    for name, one, bits_hw in zip(names, coded, bits, strict=True):
+        note = f"{len(one.file)} bytes; up to {bits_hw.max():.0f} bits in a place"
+        tiles.append(Tile(data_uri(heat(bits_hw, top, size)), f"Bits of {name}", note, f"bits per place, {name}"))
+    return tiles
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image before and after two codecs, with questions about it: method -> answer, for `clean` too."""
+
+    image: str
+    original_HWC: np.ndarray
+    base: Coded
+    cotam: Coded
+    questions: list[dict[str, Answer]]
+
+
+def matched_settings(curves: dict[str, list[dict]], codec: str) -> dict[str, int]:
+    """Method -> quality at which the examples are shown, for the codec alone and CoTAM (about equal rates)."""
+    base, cotam = matched_qualities(curves[codec], curves["cotam"])
+    return {codec: base["quality"], "cotam": cotam["quality"]}
+
+
+def find_examples(wire: Wire, answers: list[Answer], settings: dict[str, int]) -> list[Example]:
+    """Examples by the rule of components/reporting/examples.py, decoded."""
+    chosen = choose(by_question(answers), wire.name, "cotam")
+    files = {method: wire.files(method, quality) for method, quality in settings.items()}
+    found = []
+    for image, questions in chosen:
+        base, cotam = wire.decode([files[wire.name][image], files["cotam"][image]])
+        found.append(Example(image, wire.original(image), base, cotam, questions))
+    return found
+
+
+def examples_section(wire: Wire, answers: list[Answer], curves: dict[str, list[dict]], mllm: str) -> dict:
+    """What the page shows of the examples."""
+    settings = matched_settings(curves, wire.name)
+    rates = {
+        method: next(point["bpp"] for point in curves[method] if point["quality"] == quality)
+        for method, quality in settings.items()
+    }
+    label = method_look(wire.name, wire.name).label
+    counts = agreement(by_question(answers), wire.name, "cotam")
+    extra = signed(100 * (rates["cotam"] / rates[wire.name] - 1))
+    return {
+        "intro": (
+            f"{label} at quality {settings[wire.name]} ({rates[wire.name]:.3f} bpp over all images) and CoTAM at base "
+            f"quality {settings['cotam']} ({rates['cotam']:.3f} bpp, {extra} %), the qualities nearest in rate. First "
+            "images on which CoTAM answers more rightly, then such on which it answers less."
+        ),
+        "agreement": {
+            "title": "All questions at these rates",
+            "rows": [
+                {"label": f"{label} {word}", "cells": [counts[right, True], counts[right, False]]}
+                for right, word in ((True, "right"), (False, "wrong"))
+            ],
+        },
+        "shown": [_shown(example, wire.name, label) for example in find_examples(wire, answers, settings)],
+        "how": (
+            "The rate is a third of the way up the codec's curve. Of all images on which the two differ, the first by "
+            "name are shown, and of their questions those first on which they differ. "
+            f"The MLLM ({mllm}) sees the decoded picture, and for CoTAM what the adapter adds to its patch embeddings."
+        ),
+    }
+
+
+def _shown(example: Example, codec: str, label: str) -> dict:
+    tiles = [
+        Tile(data_uri(example.original_HWC), "Original", f"image {example.image}", "the original image"),
+        Tile(data_uri(example.base.image_HWC), label, example.base.note, f"the image decoded by {label}"),
+        Tile(data_uri(example.cotam.image_HWC), "CoTAM", example.cotam.note, "the image decoded by CoTAM"),
+    ]
+    questions = []
+    for given in example.questions:
+        any_answer = given[codec]
+        questions.append(
+            {
+                "prompt": any_answer.prompt,
+                "source": f"{benchmark_label(any_answer.benchmark)}, {any_answer.level}-level",
+                "truth": any_answer.truth,
+                "answers": [given[method] for method in ("clean", codec, "cotam")],
+            }
+        )
+    return {"tiles": tiles, "questions": questions}

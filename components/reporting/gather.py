@@ -1,0 +1,74 @@
+"""summary.json, put together from the files of the stages (docs/summary-schema.md), and what a run was made from."""
+
+from components.files import read_json, sha256
+from components.paths import Paths, instance_name
+
+Pair = tuple[str, str]
+"""The names of a codec and of an MLLM."""
+
+
+def summarise_run(paths: Paths, pairs: list[Pair], replicates: int, seed: int) -> dict:
+    """Scores, rates and BD-rates of every pair, and what its adapter learned.
+
+    Args:
+        paths: of the checkout whose results are read.
+        pairs: at least one.
+        replicates: of the bootstrap behind every interval.
+        seed: of the bootstrap.
+
+    Raises:
+        CotamError: a stage's file is missing.
+    """
+    from components.evaluation.summary import summarise
+
+    summary = summarise(
+        {codec: read_json(paths.rate(codec) / "rates.json") for codec, _ in pairs},
+        {pair: read_json(paths.scores(*pair) / "scores.json") for pair in pairs},
+        replicates,
+        seed,
+        {pair: read_json(paths.scores(*pair) / "samples/time.json") for pair in pairs},
+    )
+    summary["adapter"] = {
+        instance_name(*pair): adapter_losses(
+            read_json(paths.warmup(*pair) / "metrics.json"), read_json(paths.joint(*pair) / "metrics.json")
+        )
+        for pair in pairs
+    }
+    return summary
+
+
+def adapter_losses(warmup: dict, joint: dict) -> dict:
+    """Losses on held-out images per quality, from the two stages' metrics.json.
+
+    Returns:
+        {"qualities": [...], "low" and "high": {"without", "warmup", "joint": a list each}}.
+    """
+    qualities = sorted(joint["validation"], key=int)
+    losses = {
+        kind: {
+            "without": [joint["validation"][quality][f"{kind}_unadapted"] for quality in qualities],
+            "warmup": [warmup["validation"][quality][kind] for quality in qualities],
+            "joint": [joint["validation"][quality][kind] for quality in qualities],
+        }
+        for kind in ("low", "high")
+    }
+    return {"qualities": [int(quality) for quality in qualities], **losses}
+
+
+def provenance(paths: Paths) -> list[tuple[str, str]]:
+    """What the run was made from: hashes of models and data, versions of the libraries that can change a number."""
+    from components.environment import numeric_versions
+
+    rows = [(f"model {key}", str(value)) for key, value in _flat(read_json(paths.weights))]
+    shards = paths.shards / "manifest.json"
+    if shards.is_file():
+        rows.append(("training images, manifest of the shards", sha256(shards)))
+    return rows + [(name, version) for name, version in numeric_versions().items()]
+
+
+def _flat(values: dict, prefix: str = ""):
+    for key, value in sorted(values.items()):
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key} ")
+        else:
+            yield f"{prefix}{key}", value
