@@ -110,24 +110,21 @@ class Asker:
             for name, families in CATEGORIES[self.benchmark].items()
         }
         while len(chosen) < count and any(categories.values()):
-            category = self._least([name for name, families in categories.items() if families])
-            family = self._least(categories[category])
-            chosen.append((category, self._fact(offered[family])))
-            self.asked.update((category, family))
+            category = self._least("category", [name for name, families in categories.items() if families])
+            family = self._least("family", categories[category])
+            value = self._least(family, sorted({fact.value for fact in offered[family]}))
+            fact = choose_fact([fact for fact in offered[family] if fact.value == value], self.rng)
+            chosen.append((category, fact))
             categories[category].remove(family)
         return chosen
 
-    def _fact(self, candidates: list[Fact]) -> Fact:
-        """The fact whose value was asked least; among equals by chance."""
-        family = candidates[0].family
-        _, value = least = self._least([(family, value) for value in sorted({fact.value for fact in candidates})])
-        self.asked[least] += 1
-        return choose_fact([fact for fact in candidates if fact.value == value], self.rng)
-
-    def _least(self, names: list[Any]) -> Any:
-        fewest = min(self.asked[name] for name in names)
-        names = [name for name in names if self.asked[name] == fewest]
-        return names[int(self.rng.integers(len(names)))]
+    def _least(self, what: str, names: list[str]) -> str:
+        """The name asked least so far, among equals by chance; it counts as asked."""
+        fewest = min(self.asked[what, name] for name in names)
+        names = [name for name in names if self.asked[what, name] == fewest]
+        name = names[int(self.rng.integers(len(names)))]
+        self.asked[what, name] += 1
+        return name
 
 
 def _common(question: Question, identity: str, category: str) -> Document:

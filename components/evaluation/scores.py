@@ -45,7 +45,7 @@ class Scores:
         return cls(style["questions"], list(columns), np.array(list(columns.values()), float).T)
 
     def benchmarks(self, images: list[str], weights_RI: np.ndarray) -> dict[str, np.ndarray]:
-        """Score in per cent of every benchmark, and their unweighted mean: name -> (R, S). NaN where nothing is asked."""
+        """Per cent for every benchmark and their unweighted mean: name -> (R, S). NaN where nothing is asked."""
         values_QS = self.values_QS.copy()
         for rows in self._pairs():
             # The mean of accuracy and accuracy+: a right answer counts half, and in full when the pair is right.

@@ -1,0 +1,45 @@
+"""Pictures as the evaluation reads them: the benchmarks' images, and photographs that no model was trained on."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from components.errors import CotamError
+
+Pictures = dict[str, np.ndarray]
+"""Image name -> uint8 (H, W, 3)."""
+
+
+def benchmark_pictures(folder: Path, limit: int | None = None) -> Pictures:
+    """The images of one style (`data/benchmarks/bench`), by name; the first `limit` of them.
+
+    Raises:
+        CotamError: there are none.
+    """
+    files = sorted((folder / "images").glob("*.png"))[:limit]
+    if not files:
+        raise CotamError(f"{folder} has no images; run `dvc repro benchmarks`.")
+    return {file.stem: np.asarray(Image.open(file).convert("RGB")) for file in files}
+
+
+def photographs() -> Pictures:
+    """The photographs that scikit-image and scikit-learn ship, 300 x 451 to 640 x 427 and 500 x 741 pixels."""
+    from skimage import data
+    from sklearn.datasets import load_sample_image
+
+    left, right, _ = data.stereo_motorcycle()
+    single: dict[str, Callable[[], np.ndarray]] = {
+        name: getattr(data, name) for name in ("astronaut", "coffee", "chelsea", "rocket")
+    }
+    found = {name: load() for name, load in single.items()}
+    found |= {"motorcycle_left": left, "motorcycle_right": right}
+    found |= {name: load_sample_image(f"{name}.jpg") for name in ("china", "flower")}
+    return {name: np.ascontiguousarray(picture[..., :3], dtype=np.uint8) for name, picture in found.items()}
+
+
+def psnr(original: np.ndarray, decoded: np.ndarray) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels and channels; two equal pictures have 100 dB."""
+    error = np.mean((original.astype(np.float64) - decoded.astype(np.float64)) ** 2)
+    return 100.0 if error == 0 else float(10 * np.log10(255**2 / error))
