@@ -76,8 +76,8 @@ def test_results_appear_when_the_step_has_ended_and_replace_the_old_ones(step, c
     report = checkout / "results/report"
     report.mkdir(parents=True)
     (report / "run.json").write_text("kept: it is not the step's")
-    for name in ("benchmarks", "joint", "rate", "scores", "warmup"):
-        (checkout / ("data" if name == "benchmarks" else "results") / name).mkdir(parents=True)
+    for name in find("report").deps:
+        (checkout / name).mkdir(parents=True)
 
     def run(inputs):
         assert sorted(path.name for path in report.iterdir()) == ["run.json"]
@@ -139,7 +139,7 @@ def test_work_is_not_found_again_when_an_input_changed(step, checkout):
 
 @pytest.mark.parametrize("names", [[], ["index.html"], ["index.html", "summary.json", "more"]])
 def test_a_step_must_write_what_it_declares(step, checkout, names):
-    for name in ("data/benchmarks", "results/joint", "results/rate", "results/scores", "results/warmup"):
+    for name in find("report").deps:
         (checkout / name).mkdir(parents=True)
 
     def run(inputs):
