@@ -5,8 +5,8 @@ Names are imported when they are first used, so that `cotam inspect` reads a con
 
 from importlib import import_module
 
-_HOMES = {"Codec": "codec", "Decoded": "codec", "Guidance": "guidance", "CodecConfig": "config"}
-__all__ = ["Codec", "CodecConfig", "Decoded", "Guidance"]
+_HOMES = {"Codec": "codec", "Decoded": "codec", "CodecConfig": "config"}
+__all__ = ["Codec", "CodecConfig", "Decoded"]
 
 
 def __getattr__(name: str):

@@ -1,0 +1,249 @@
+"""The codec as others use it: images in, `.cotam` streams out, and back.
+
+    codec = Codec.from_pretrained("pretrained/codec/elic-micro")
+    streams = codec.encode([image], quality=4)
+    image, latent = codec.decode(streams)[0].image, codec.decode(streams)[0].latent
+
+Images of one size go through the networks together, a few at a time.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from components.codec import level_map
+from components.codec.config import STRIDE, CodecConfig
+from components.codec.container import MAXIMUM_PIXELS, Header, check_size, pack, unpack
+from components.codec.elic import Elic, latent_size
+from components.codec.folder import load_codec, model_id
+from components.codec.wire import Quantizer, Reader, Wire
+from components.errors import CotamError
+from components.weights import resolve
+
+PIXELS_AT_ONCE = 1 << 19  # 32 images of 128 x 128: beyond that a batch is no faster, only larger
+
+Levels = NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What a decoder gets out of a stream.
+
+    Attributes:
+        image: uint8 (H, W, 3).
+        latent: float32 (C, h, w), the decoded latent after its inverse gain; h = ceil(H / 16).
+        level_map: int64 (h, w), the quality of every latent position.
+        quality: the base quality.
+    """
+
+    image: NDArray[np.uint8]
+    latent: NDArray[np.float32]
+    level_map: NDArray[np.int64]
+    quality: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return self.image.shape[:2]
+
+
+class Codec:
+    """A trained codec: networks, wire, and the identity that its streams carry."""
+
+    def __init__(self, model: Elic, identity: str):
+        self.model = model.eval().to(memory_format=torch.channels_last)
+        self.model_id = identity
+        self.wire = Wire(model)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> "Codec":
+        """Load a codec's folder, by path or by a name that `components.weights.resolve` knows.
+
+        Raises:
+            CotamError: there is none, or it is damaged.
+        """
+        folder = resolve(name_or_path)
+        return cls(load_codec(folder), model_id(folder))
+
+    @property
+    def config(self) -> CodecConfig:
+        """Its sizes: `latent_channels`, `qualities`, ..."""
+        return self.model.config
+
+    def latent_size(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of the latent of an image of this size."""
+        return latent_size(height, width)
+
+    def encode(
+        self,
+        images: Sequence[Image.Image | NDArray[np.uint8]],
+        quality: int | Sequence[int],
+        guidance: Sequence[Levels | None] | None = None,
+    ) -> list[bytes]:
+        """Code images at their own size.
+
+        Args:
+            images: PIL images (RGB, see `components.data.images.open_image`) or uint8 arrays (H, W, 3).
+            quality: 0 (fewest bits) to 9, for all or for each.
+            guidance: for each image its levels (rows, columns) in {-1, 0, 1} (`components.codec.guidance`), or None.
+
+        Returns:
+            One `.cotam` stream per image. Their length is their rate.
+
+        Raises:
+            CotamError: a quality that does not exist, or an image too large.
+        """
+        jobs = self._jobs(images, quality, guidance)
+        streams: dict[int, bytes] = {}
+        for batch in _batches(jobs, lambda job: job.pixels.shape):
+            source = Quantizer()
+            _, covered = self._quantize(source, batch)
+            payloads = source.streams([job.levels for job in batch])
+            for job, payload, parts in zip(batch, payloads, covered, strict=True):
+                height, width = job.pixels.shape[:2]
+                grid = None if job.levels is None else job.levels.shape
+                header = Header(self.model_id, width, height, job.quality, grid)
+                streams[job.place] = pack(header, payload, header.checksum(_level_bytes(job.levels), parts))
+        return [streams[place] for place in range(len(jobs))]
+
+    def reconstruct(
+        self,
+        images: Sequence[Image.Image | NDArray[np.uint8]],
+        quality: int | Sequence[int],
+        guidance: Sequence[Levels | None] | None = None,
+    ) -> list[Decoded]:
+        """What `decode(encode(...))` gives, without writing and reading the streams: for training on decoded images."""
+        jobs = self._jobs(images, quality, guidance)
+        decoded: dict[int, Decoded] = {}
+        for batch in _batches(jobs, lambda job: job.pixels.shape):
+            y_hat_BCHW, _ = self._quantize(Quantizer(), batch)
+            maps = np.stack([job.quality_map for job in batch])
+            sizes = [job.pixels.shape[:2] for job in batch]
+            found = self._synthesize(y_hat_BCHW, maps, sizes, [job.quality for job in batch])
+            decoded |= zip((job.place for job in batch), found, strict=True)
+        return [decoded[place] for place in range(len(jobs))]
+
+    def decode(self, streams: Sequence[bytes], maximum_pixels: int = MAXIMUM_PIXELS) -> list[Decoded]:
+        """Decode streams that this codec made.
+
+        Raises:
+            CotamError: a stream is damaged, cut short, foreign, from another codec, or declares too large an image.
+        """
+        opened = []
+        for place, stream in enumerate(streams):
+            header, payload = unpack(stream, maximum_pixels)
+            self._check_origin(header)
+            opened.append((place, header, payload))
+        decoded: dict[int, Decoded] = {}
+        for batch in _batches(opened, lambda item: (item[1].height, item[1].width, item[1].grid)):
+            places, headers, payloads = zip(*batch, strict=True)
+            size = headers[0].latent_size
+            reader = Reader(payloads, self.wire.symbol_count(size), headers[0].grid)
+            levels = reader.levels()
+            maps = np.stack(
+                [
+                    level_map.quality_map(header.quality, size, grid, self.config.qualities)
+                    for header, grid in zip(headers, levels, strict=True)
+                ]
+            )
+            y_hat_BCHW, covered = self.wire.walk(reader, torch.from_numpy(maps))
+            for header, grid, parts in zip(headers, levels, covered, strict=True):
+                if header.checksum(_level_bytes(grid), parts) != header.check:
+                    raise CotamError(
+                        "The stream is damaged, or was coded on a machine whose arithmetic disagrees; copy it again."
+                    )
+            sizes = [(header.height, header.width) for header in headers]
+            found = self._synthesize(y_hat_BCHW, maps, sizes, [header.quality for header in headers])
+            decoded |= zip(places, found, strict=True)
+        return [decoded[place] for place in range(len(streams))]
+
+    def _check_origin(self, header: Header) -> None:
+        if header.model_id != self.model_id:
+            raise CotamError(
+                f"The stream was made by codec {header.model_id}, this one is {self.model_id}; "
+                "decode it with the codec that made it."
+            )
+        if header.quality >= self.config.qualities:
+            raise CotamError(f"The stream is damaged: it names quality {header.quality}; copy it again.")
+
+    def _jobs(
+        self,
+        images: Sequence[Image.Image | NDArray[np.uint8]],
+        quality: int | Sequence[int],
+        guidance: Sequence[Levels | None] | None,
+    ) -> list["_Job"]:
+        qualities = [quality] * len(images) if isinstance(quality, int) else [int(q) for q in quality]
+        grids = [None] * len(images) if guidance is None else guidance
+        jobs = []
+        for place, (image, q, grid) in enumerate(zip(images, qualities, grids, strict=True)):
+            if not 0 <= q < self.config.qualities:
+                raise CotamError(f"There is no quality {q}; choose 0 (fewest bits) to {self.config.qualities - 1}.")
+            pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+            height, width = pixels.shape[:2]
+            check_size(width, height)
+            levels = None if grid is None else np.asarray(grid, dtype=np.int8)
+            size = latent_size(height, width)
+            jobs.append(_Job(place, pixels, q, levels, level_map.quality_map(q, size, levels, self.config.qualities)))
+        return jobs
+
+    @torch.inference_mode()
+    def _quantize(self, source: Quantizer, batch: Sequence["_Job"]) -> tuple[Tensor, list[bytes]]:
+        maps_BHW = torch.from_numpy(np.stack([job.quality_map for job in batch]))
+        x_B3HW = _as_tensor([job.pixels for job in batch])
+        return self.wire.walk(source, maps_BHW, self.model.analyse(x_B3HW, maps_BHW))
+
+    @torch.inference_mode()
+    def _synthesize(
+        self, y_hat_BCHW: Tensor, maps: NDArray[np.int64], sizes: Sequence[tuple[int, int]], qualities: Sequence[int]
+    ) -> list[Decoded]:
+        maps_BHW = torch.from_numpy(maps)
+        latent_BCHW = self.model.ungain(y_hat_BCHW, maps_BHW)
+        x_B3HW = self.model.synthesize(latent_BCHW.contiguous(memory_format=torch.channels_last), maps_BHW)
+        pixels = x_B3HW.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+        return [
+            Decoded(np.ascontiguousarray(image[:height, :width]), latent.numpy(), quality_map, quality)
+            for image, latent, quality_map, (height, width), quality in zip(
+                pixels, latent_BCHW, maps, sizes, qualities, strict=True
+            )
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One image to code, and where it stood in the list."""
+
+    place: int
+    pixels: NDArray[np.uint8]
+    quality: int
+    levels: Levels | None
+    quality_map: NDArray[np.int64]
+
+
+def _level_bytes(levels: Levels | None) -> bytes:
+    return b"" if levels is None else levels.tobytes()
+
+
+def _as_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Images of one size -> (B, 3, H, W) in [0, 1], padded with their borders to multiples of 16."""
+    x_B3HW = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    height, width = x_B3HW.shape[-2:]
+    padded = F.pad(x_B3HW, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+    return padded.contiguous(memory_format=torch.channels_last)
+
+
+def _batches(items: Iterable, key) -> Iterator[list]:
+    """Items of the same key (which starts with height and width) together, as many as `PIXELS_AT_ONCE` allows."""
+    groups: dict[Hashable, list] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    for (height, width, *_), group in groups.items():
+        count = max(1, PIXELS_AT_ONCE // (height * width))
+        for start in range(0, len(group), count):
+            yield group[start : start + count]
