@@ -21,7 +21,7 @@ def benchmark_pictures(folder: Path, limit: int | None = None) -> Pictures:
     files = sorted((folder / "images").glob("*.png"))[:limit]
     if not files:
         raise CotamError(f"{folder} has no images; run `dvc repro benchmarks`.")
-    return {file.stem: np.asarray(Image.open(file).convert("RGB")) for file in files}
+    return {file.stem: np.array(Image.open(file).convert("RGB")) for file in files}
 
 
 def photographs() -> Pictures:
