@@ -3,7 +3,7 @@
     python -m flows.track_data data/my-photos [--source s3://bucket/photos]
 
 prints the .dvc files to commit. `dvc add` puts the shards into DVC's cache; `dvc push` then shares them. A source on S3
-is imported without downloading it: its ETags are recorded, `dvc status` says when the bucket has changed.
+is imported without downloading it: what the bucket held is recorded, and `dvc update --no-download` compares.
 """
 
 import argparse
@@ -38,9 +38,7 @@ def track(folder: Path, source: str | None = None) -> list[Path]:
     if source is not None:
         origin = folder.with_name(f"{folder.name}.source")
         files.append(origin.with_name(f"{origin.name}.dvc"))
-        endpoint = os.environ.get("AWS_ENDPOINT_URL")
-        options = ["--fs-config", f"endpointurl={endpoint}"] if endpoint else []
-        _dvc(checkout, "import-url", "--no-download", "--force", *options, source, str(origin))
+        _dvc(checkout, "import-url", "--no-download", "--force", source, str(origin))
     return files
 
 

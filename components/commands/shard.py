@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -84,8 +85,9 @@ def _track(source: str, out: Path) -> list[str] | None:
     command = [sys.executable, "-m", "flows.track_data", str(folder)]
     if source.startswith("s3://"):
         command += ["--source", source]
+    search = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
     # A process of its own, as nothing under components/ imports DVC.
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": search}, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise CotamError(f"The shards are in {out}, but DVC does not track them: {reason}")
