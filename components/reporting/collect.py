@@ -36,7 +36,7 @@ class Coded:
         return f"{len(self.file)} bytes, {8 * len(self.file) / (height * width):.3f} bpp"
 
 
-class Wire:
+class CodedFiles:
     """Reads a codec's files and decodes a few of them."""
 
     def __init__(self, paths: Paths, name: str, weights):
@@ -75,7 +75,7 @@ class Wire:
         import torch
 
         quality_map = torch.from_numpy(np.asarray(quality_map_hw, np.int64))[None]
-        pixels = torch.from_numpy(np.ascontiguousarray(image_HWC)).permute(2, 0, 1)[None].float() / 255
+        pixels = torch.tensor(image_HWC).permute(2, 0, 1)[None].float() / 255
         height, width = (16 * side for side in quality_map.shape[-2:])
         pad = (0, width - pixels.shape[-1], 0, height - pixels.shape[-2])
         with torch.no_grad():
@@ -84,11 +84,11 @@ class Wire:
         return -likelihoods.double().log2().sum(1)[0].numpy()
 
 
-def allocation(wire: Wire, curve: list[dict], quality: int) -> tuple[list[list[Tile]], dict[str, float]]:
+def allocation(coded_files: CodedFiles, curve: list[dict], quality: int) -> tuple[list[list[Tile]], dict[str, float]]:
     """Where the bits went with a map, beside a file of about the same size without one (paper, Fig. 16).
 
     Args:
-        wire: of the codec.
+        coded_files: of the codec.
         curve: of the codec alone, for its qualities.
         quality: base quality of the files with a map.
 
@@ -96,29 +96,29 @@ def allocation(wire: Wire, curve: list[dict], quality: int) -> tuple[list[list[T
         Rows of tiles (image, map, bits without, bits with), and the change of bits in per cent where the map
         raises and where it lowers the quality: {"raised", "lowered"}, over `MEASURED` images.
     """
-    guided_files = wire.files("cotam", quality)
-    plain_files = {point["quality"]: wire.files(wire.name, point["quality"]) for point in curve}
+    guided_files = coded_files.files("cotam", quality)
+    plain_files = {point["quality"]: coded_files.files(coded_files.name, point["quality"]) for point in curve}
     images = sorted(guided_files)[:MEASURED]
     rows, sums = [], {level: np.zeros(2) for level in (1, -1)}
-    for image, guided in zip(images, wire.decode([guided_files[image] for image in images]), strict=True):
+    for image, guided in zip(images, coded_files.decode([guided_files[image] for image in images]), strict=True):
         nearest = min(plain_files, key=lambda q: abs(len(plain_files[q][image]) - len(guided.file)))
-        [plain] = wire.decode([plain_files[nearest][image]])
-        original = wire.original(image)
-        bits = [wire.bits(original, coded.quality_map_hw) for coded in (plain, guided)]
+        [plain] = coded_files.decode([plain_files[nearest][image]])
+        original = coded_files.original(image)
+        bits = [coded_files.bits(original, coded.quality_map_hw) for coded in (plain, guided)]
         levels = guided.quality_map_hw - quality
         for level, sum_2 in sums.items():
             sum_2 += [each[np.sign(levels) == level].sum() for each in bits]
         if len(rows) < ROWS:
-            rows.append(_allocation_row(wire, image, original, levels, (plain, guided), bits))
+            rows.append(_allocation_row(coded_files, image, original, levels, (plain, guided), bits))
     change = {level: float(100 * (with_map / without - 1)) if without else 0.0
               for level, (without, with_map) in sums.items()}  # fmt: skip
     return rows, {"raised": change[1], "lowered": change[-1]}
 
 
-def _allocation_row(wire: Wire, image: str, original, levels, coded, bits) -> list[Tile]:
+def _allocation_row(coded_files: CodedFiles, image: str, original, levels, coded, bits) -> list[Tile]:
     top = max(each.max() for each in bits)
     size = original.shape[:2]
-    names = (method_look(wire.name, wire.name).label, "CoTAM")
+    names = (method_look(coded_files.name, coded_files.name).label, "CoTAM")
     tiles = [
         Tile(data_uri(original), f"Image {image}", "original", f"benchmark image {image}"),
         Tile(data_uri(level_overlay(original, levels)), "Its map", "orange: one quality more; blue: one less",
@@ -147,30 +147,31 @@ def matched_settings(curves: dict[str, list[dict]], codec: str) -> dict[str, int
     return {codec: base["quality"], "cotam": cotam["quality"]}
 
 
-def find_examples(wire: Wire, answers: list[Answer], settings: dict[str, int]) -> list[Example]:
+def find_examples(coded_files: CodedFiles, answers: list[Answer], settings: dict[str, int]) -> list[Example]:
     """Examples by the rule of components/reporting/examples.py, decoded."""
-    chosen = choose(by_question(answers), wire.name, "cotam")
-    files = {method: wire.files(method, quality) for method, quality in settings.items()}
+    chosen = choose(by_question(answers), coded_files.name, "cotam")
+    files = {method: coded_files.files(method, quality) for method, quality in settings.items()}
     found = []
     for image, questions in chosen:
-        base, cotam = wire.decode([files[wire.name][image], files["cotam"][image]])
-        found.append(Example(image, wire.original(image), base, cotam, questions))
+        base, cotam = coded_files.decode([files[coded_files.name][image], files["cotam"][image]])
+        found.append(Example(image, coded_files.original(image), base, cotam, questions))
     return found
 
 
-def examples_section(wire: Wire, answers: list[Answer], curves: dict[str, list[dict]], mllm: str) -> dict:
+def examples_section(coded_files: CodedFiles, answers: list[Answer], curves: dict[str, list[dict]], mllm: str) -> dict:
     """What the page shows of the examples."""
-    settings = matched_settings(curves, wire.name)
+    codec = coded_files.name
+    settings = matched_settings(curves, codec)
     rates = {
         method: next(point["bpp"] for point in curves[method] if point["quality"] == quality)
         for method, quality in settings.items()
     }
-    label = method_look(wire.name, wire.name).label
-    counts = agreement(by_question(answers), wire.name, "cotam")
-    extra = signed(100 * (rates["cotam"] / rates[wire.name] - 1))
+    label = method_look(codec, codec).label
+    counts = agreement(by_question(answers), codec, "cotam")
+    extra = signed(100 * (rates["cotam"] / rates[codec] - 1))
     return {
         "intro": (
-            f"{label} at quality {settings[wire.name]} ({rates[wire.name]:.3f} bpp over all images) and CoTAM at base "
+            f"{label} at quality {settings[codec]} ({rates[codec]:.3f} bpp over all images) and CoTAM at base "
             f"quality {settings['cotam']} ({rates['cotam']:.3f} bpp, {extra} %), the qualities nearest in rate. First "
             "images on which CoTAM answers more rightly, then such on which it answers less."
         ),
@@ -181,7 +182,7 @@ def examples_section(wire: Wire, answers: list[Answer], curves: dict[str, list[d
                 for right, word in ((True, "right"), (False, "wrong"))
             ],
         },
-        "shown": [_shown(example, wire.name, label) for example in find_examples(wire, answers, settings)],
+        "shown": [_shown(example, codec, label) for example in find_examples(coded_files, answers, settings)],
         "how": (
             "The rate is a third of the way up the codec's curve. Of all images on which the two differ, the first by "
             "name are shown, and of their questions those first on which they differ. "

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 
 from components.files import atomic_write, write_json
-from components.reporting.collect import Wire, allocation, examples_section, matched_settings
+from components.reporting.collect import CodedFiles, allocation, examples_section, matched_settings
 from components.reporting.examples import read_answers
 from components.reporting.gather import provenance, summarise_run
 from components.reporting.page import Pictures, render
@@ -37,11 +37,11 @@ def _pictures(inputs: StepInputs, summary: dict, pairs: list[tuple[str, str]]) -
     for codec, mllm in pairs:
         if codec in changes:
             continue
-        wire = Wire(inputs.paths, codec, replace(inputs, codec=codec).codec_weights)
+        coded_files = CodedFiles(inputs.paths, codec, replace(inputs, codec=codec).codec_weights)
         curves = {method: method_of(summary, codec, method, mllm)["curve"] for method in (codec, "cotam")}
         settings = matched_settings(curves, codec)
-        rows, changes[codec] = allocation(wire, curves[codec], settings["cotam"])
+        rows, changes[codec] = allocation(coded_files, curves[codec], settings["cotam"])
         if pictures.examples is None:
             answers = read_answers(inputs.paths.scores(codec, mllm) / "samples", {"clean": "-", **settings})
-            pictures = Pictures(rows, examples_section(wire, answers, curves, mllm))
+            pictures = Pictures(rows, examples_section(coded_files, answers, curves, mllm))
     return pictures, changes
