@@ -46,19 +46,25 @@ def run(args: argparse.Namespace) -> int:
 
     if not all(question.strip() for question in args.questions):
         raise CotamError("The question is empty; ask something.")
-    is_stream = args.file.suffix.lower() == ".cotam"
+    is_stream = _is_stream(args.file)
     if args.adapter and not is_stream:
-        raise CotamError(f"An adapter reads a decoded latent and {args.file} is an image; leave out --adapter.")
+        raise CotamError(f"An adapter reads a decoded latent and {args.file} is no .cotam file; leave out --adapter.")
     mllm, view = (_show_stream if is_stream else _show_image)(args)
     answers = mllm.answer([view] * len(args.questions), args.questions, MAX_NEW_TOKENS)
     if args.json:
         asked = [{"question": q, "answer": a} for q, a in zip(args.questions, answers, strict=True)]
-        print(
-            json.dumps({"file": str(args.file), "mllm": args.mllm, "adapter": args.adapter, "answers": asked}, indent=2)
-        )
+        report = {"file": str(args.file), "mllm": args.mllm, "adapter": args.adapter, "answers": asked}
+        print(json.dumps(report, indent=2))
     else:
         print("\n".join(answers))
     return 0
+
+
+def _is_stream(path: Path) -> bool:
+    from components.codec.container import MAGIC
+
+    with path.open("rb") as file:  # before the slow imports: a mistyped name is answered at once
+        return path.suffix.lower() == ".cotam" or file.read(len(MAGIC)) == MAGIC
 
 
 def _show_image(args: argparse.Namespace) -> tuple["Mllm", "View"]:
@@ -76,8 +82,7 @@ def _show_stream(args: argparse.Namespace) -> tuple["Mllm", "View"]:
     from components.mllm import load_mllm
     from components.weights import resolve
 
-    stream = args.file.read_bytes()
-    decoded = Codec.from_pretrained(args.codec).decode([stream])
+    decoded = Codec.from_pretrained(args.codec).decode([args.file.read_bytes()])
     mllm = load_mllm(args.mllm)
     if not args.adapter:
         return mllm, mllm.views([decoded[0].image])[0]

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers import AutoConfig, CLIPVisionModel
+from transformers import AutoConfig, CLIPModel, CLIPVisionModel
 
 from components.errors import CotamError
 from components.vision.geometry import Geometry
@@ -18,9 +18,15 @@ from components.vision.tower import ClipTower
 
 
 def clip_tower(folder: Path) -> ClipTower:
-    """A CLIP of its own (`CLIPModel` or `CLIPVisionModel`); its features are taken where LLaVA-1.5 takes them."""
-    model = CLIPVisionModel.from_pretrained(folder, dtype=torch.float32)
-    return ClipTower(model, Geometry.from_pretrained(folder))
+    """The image side of a `CLIPModel`; its features are taken where LLaVA-1.5 takes them."""
+    return ClipTower(
+        CLIPModel.from_pretrained(folder, dtype=torch.float32).vision_model, Geometry.from_pretrained(folder)
+    )
+
+
+def clip_vision_tower(folder: Path) -> ClipTower:
+    """A `CLIPVisionModel` that has no text side."""
+    return ClipTower(CLIPVisionModel.from_pretrained(folder, dtype=torch.float32), Geometry.from_pretrained(folder))
 
 
 def llava_tower(folder: Path) -> ClipTower:
@@ -35,7 +41,7 @@ def llava_tower(folder: Path) -> ClipTower:
 
 TOWERS: dict[str, Callable[[Path], ClipTower]] = {
     "clip": clip_tower,
-    "clip_vision_model": clip_tower,
+    "clip_vision_model": clip_vision_tower,
     "llava": llava_tower,
 }
 
