@@ -1,7 +1,10 @@
 """One way to encode and decode pictures for all compared methods: the codec with and without guidance, JPEG, WebP."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from components.baselines import conventional
 from components.codec.container import HEADER_BYTES
@@ -9,17 +12,20 @@ from components.evaluation.pictures import Pictures
 from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
 
 if TYPE_CHECKING:
-    from components.codec import Codec, Decoded, Guidance
+    from components.codec import Codec, Decoded
 
-PORTION = 25  # pictures that go through the codec together; part of the result, as batched sums differ
+PORTION = 32  # pictures that are coded together
+
+Guide = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.int8]]
+"""Pictures -> their level maps, (B, rows, columns) in {-1, 0, 1} (paper, section 3.2)."""
 
 
 class Coder:
-    """The methods of one codec. `guidance` is needed to encode as `cotam`, and for nothing else."""
+    """The methods of one codec. `guide` is needed to encode as `cotam`, and for nothing else."""
 
-    def __init__(self, codec: "Codec", guidance: "Guidance | None" = None):
+    def __init__(self, codec: "Codec", guide: Guide | None = None):
         self.codec = codec
-        self.guidance = guidance
+        self.guide = guide
 
     def encode(self, setting: Setting, pictures: Pictures) -> Files:
         """A file per picture."""
@@ -27,17 +33,17 @@ class Coder:
         if setting.method in (JPEG, WEBP):
             write = conventional.jpeg_encode if setting.method == JPEG else conventional.webp_encode
             return {name: write(picture, quality) for name, picture in pictures.items()}
-        guidance = self.guidance if setting.method == COTAM else None
         files: Files = {}
-        for names in portions(pictures):
-            streams = self.codec.encode([pictures[name] for name in names], quality, guidance)
-            files |= zip(names, streams, strict=True)
+        for names in _portions(pictures):
+            portion = [pictures[name] for name in names]
+            levels = self.guide(portion) if setting.method == COTAM else None
+            files |= zip(names, self.codec.encode(portion, quality, levels), strict=True)
         return files
 
     def decode(self, files: Files) -> "dict[str, Decoded]":
         """What the codec makes of its files."""
         decoded: dict[str, Decoded] = {}
-        for names in portions(files):
+        for names in _portions(files):
             decoded |= zip(names, self.codec.decode([files[name] for name in names]), strict=True)
         return decoded
 
@@ -55,8 +61,16 @@ def header_bits(setting: Setting, content: bytes) -> int:
     return 8 * HEADER_BYTES
 
 
-def portions(names: Pictures | Files) -> Iterator[list[str]]:
-    """Names in groups of at most `PORTION`; pictures of another size start a new group."""
+def load_guide(tower_folder, *, layers: Sequence[int], grid: int, k: float) -> Guide:
+    """The guidance of a CLIP folder with the settings' `guidance` section."""
+    from components.codec.guidance import guide
+    from components.vision import load_tower
+
+    tower = load_tower(tower_folder)
+    return lambda pictures: guide(tower, pictures, grid, k, layers)
+
+
+def _portions(names: Pictures | Files) -> Iterator[list[str]]:
     ordered = list(names)
     for start in range(0, len(ordered), PORTION):
         yield ordered[start : start + PORTION]

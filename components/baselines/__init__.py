@@ -1,0 +1,1 @@
+"""What the codec is compared with."""

@@ -1,0 +1,148 @@
+"""What the benchmarks weigh: every image coded by every method at every quality, and what rates.json says of it.
+
+Files are made once and kept; the rate is their size. Pictures are decoded again from the files for their PSNR. A
+rate is the same whatever the number of processes, as every (method, quality, set of pictures) is coded on its own.
+"""
+
+import statistics
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from components.codec.level_map import cost_bits
+from components.evaluation.coding import Coder, Guide, header_bits
+from components.evaluation.pictures import Pictures, psnr
+from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
+
+PHOTOGRAPHS = "photographs"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Job:
+    """A set of pictures (a style of the benchmarks, or the photographs) to be coded by one setting."""
+
+    setting: Setting
+    pictures: str
+
+
+@dataclass(frozen=True)
+class Coded:
+    """Files, and a number for each: bits of the whole file, bits of its header, PSNR in dB."""
+
+    files: Files
+    bits: list[int]
+    header_bits: list[int]
+    psnr: list[float]
+
+
+def settings_of(codec: str, qualities: Mapping[str, Sequence[int]]) -> list[Setting]:
+    """What is compared: the codec alone, cotam, JPEG and WebP, each at its qualities ("codec", "jpeg", "webp")."""
+    of_method = {codec: qualities["codec"], COTAM: qualities["codec"], JPEG: qualities[JPEG], WEBP: qualities[WEBP]}
+    return [Setting(method, str(quality)) for method, values in of_method.items() for quality in values]
+
+
+def jobs_of(settings: Iterable[Setting], styles: Iterable[str], photographs: bool) -> list[Job]:
+    """Every setting on every style, and, for the codec with and without guidance, on the photographs."""
+    jobs = []
+    for setting in settings:
+        jobs += [Job(setting, style) for style in styles]
+        if photographs and setting.method not in (JPEG, WEBP):
+            jobs.append(Job(setting, PHOTOGRAPHS))
+    return jobs
+
+
+def code(coder: Coder, setting: Setting, pictures: Pictures) -> Coded:
+    """Encode, decode, measure."""
+    files = coder.encode(setting, pictures)
+    decoded = coder.pictures(setting, files)
+    return Coded(
+        files=files,
+        bits=[8 * len(content) for content in files.values()],
+        header_bits=[header_bits(setting, content) for content in files.values()],
+        psnr=[round(psnr(pictures[name], decoded[name]), 4) for name in files],
+    )
+
+
+def rates(
+    codec: str,
+    pictures: Mapping[str, Pictures],
+    coded: Mapping[Job, Coded],
+    map_bits: list[float],
+    cells: int,
+    encode_ms: Mapping[str, Any],
+) -> dict[str, Any]:
+    """rates.json (docs/summary-schema.md), from what was coded.
+
+    Args:
+        codec: its name.
+        pictures: the sets that were coded, by name.
+        coded: in the order in which it is to be written.
+        map_bits: what the map of each benchmark image costs, in the order of the images.
+        cells: of a map.
+        encode_ms: from `time_encoding`.
+    """
+    styles: dict[str, Any] = {}
+    for job, result in coded.items():
+        if job.pictures == PHOTOGRAPHS:
+            continue
+        style = styles.setdefault(job.pictures, _style(pictures[job.pictures]))
+        style["methods"].setdefault(job.setting.method, {})[job.setting.quality] = {
+            "bits": result.bits,
+            "header_bits": result.header_bits,
+            "psnr": result.psnr,
+        }
+    found = {"schema": SCHEMA, "codec": codec, "styles": styles, "time": dict(encode_ms)}
+    if PHOTOGRAPHS in pictures:
+        found["photographs"] = {
+            "images": list(pictures[PHOTOGRAPHS]),
+            "plain": list(_points(codec, pictures[PHOTOGRAPHS], coded)),
+            "guided": list(_points(COTAM, pictures[PHOTOGRAPHS], coded)),
+        }
+    files = [result.bits for job, result in coded.items() if job.setting.method == COTAM and job.pictures == "bench"]
+    found["map_bits"] = {
+        "cells": cells,
+        "mean": statistics.fmean(map_bits),
+        "max": max(map_bits),
+        "share": float(np.mean(np.array(map_bits) / np.array(files))),
+    }
+    return found
+
+
+def map_costs(guide: Guide, pictures: Pictures) -> list[float]:
+    """Bits that the map of each picture costs in its file."""
+    return [cost_bits(levels) for levels in guide(list(pictures.values()))]
+
+
+def time_encoding(coder: Coder, codec: str, pictures: Pictures, quality: str) -> dict[str, Any]:
+    """Median milliseconds to encode one picture with and without guidance, both in turn on the same picture."""
+    spent: dict[str, list[float]] = {codec: [], COTAM: []}
+    for name, picture in pictures.items():
+        for method, times in spent.items():
+            start = time.perf_counter()
+            coder.encode(Setting(method, quality), {name: picture})
+            times.append(1000 * (time.perf_counter() - start))
+    medians = {method: statistics.median(times) for method, times in spent.items()}
+    return {"images": len(pictures), "encode": {"base": medians[codec], "cotam": medians[COTAM]}}
+
+
+def _style(pictures: Pictures) -> dict[str, Any]:
+    pixels = [picture.shape[0] * picture.shape[1] for picture in pictures.values()]
+    return {"images": list(pictures), "pixels": pixels, "methods": {}}
+
+
+def _points(method: str, pictures: Pictures, coded: Mapping[Job, Coded]) -> Iterator[dict[str, Any]]:
+    """Means over photographs, each of which counts alike."""
+    pixels = np.array([picture.shape[0] * picture.shape[1] for picture in pictures.values()])
+    for job, result in coded.items():
+        if job.pictures == PHOTOGRAPHS and job.setting.method == method:
+            bits, header = np.array(result.bits), np.array(result.header_bits)
+            yield {
+                "quality": int(job.setting.quality),
+                "bpp": float(np.mean(bits / pixels)),
+                "bpp_without_header": float(np.mean((bits - header) / pixels)),
+                "psnr": statistics.fmean(result.psnr),
+            }
