@@ -88,11 +88,12 @@ def _rates(streams: dict[Setting, dict[str, bytes]]) -> dict:
         bits = [8 * len(files[name]) for name in IMAGES]
         entry = {"bits": bits, "header_bits": [152] * len(IMAGES), "psnr": [30.0] * len(IMAGES)}
         methods.setdefault(setting.method, {})[setting.quality] = entry
+    style = {"images": IMAGES, "pixels": [SIDE * SIDE] * len(IMAGES), "methods": methods}
     points = [{"quality": q, "bpp": 0.1 + q, "bpp_without_header": 0.05 + q, "psnr": 30.0 + q} for q in QUALITIES]
     return {
         "schema": 1,
         "codec": CODEC,
-        "styles": {"bench": {"images": IMAGES, "pixels": [SIDE * SIDE] * len(IMAGES), "methods": methods}},
+        "styles": {"bench": style, "train": style},
         "photographs": {"images": ["astronaut"], "plain": points, "guided": points},
         "map_bits": {"cells": 4, "mean": 6.5, "max": 8.0, "share": 0.01},
         "time": {"images": 8, "encode": {"base": 10.0, "cotam": 11.0}},
@@ -122,11 +123,12 @@ def _scores(paths: Paths, settings: list[Setting]) -> None:
         chance = 0.5 + 0.1 * place + {"cotam": 0.1, "jpeg": -0.2, "webp": -0.1}.get(setting.method, 0.0)
         scores.setdefault(setting.method, {})[setting.quality] = [int(value < chance) for value in ease]
     folder = paths.scores(CODEC, MLLM)
-    styles = {"bench": {"questions": questions, "scores": scores}}
+    asked_of_style = {"questions": questions, "scores": scores}
+    styles = {"bench": asked_of_style, "train": asked_of_style}
     write_json(folder / "scores.json", {"schema": 1, "codec": CODEC, "mllm": MLLM, "styles": styles})
     asked = [
         {**{key: question[key] for key in ("benchmark", "id", "image", "level", "family")}, "truth": "yes"}
-        | {"prompt": f"is there a {question['level']} circle ? answer yes or no ."}
+        | {"prompt": f"is there a {question['level']} shape in {question['benchmark']} ? answer yes or no ."}
         for question in questions
     ]
     samples = folder / "samples"

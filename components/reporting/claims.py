@@ -35,8 +35,7 @@ def levels_claim(levels: dict[str, list[dict]], codec_label: str) -> Claim:
     rival = max(others, key=others.get)
     rates = len(levels["cross"])
     wins = sum(
-        row["drop"] >= max(levels[level][index]["drop"] for level in others)
-        for index, row in enumerate(levels["cross"])
+        row["drop"] > max(levels[level][index]["drop"] for level in others) for index, row in enumerate(levels["cross"])
     )
     numbers = (
         f"averaged over {rates} rates, {codec_label} costs {cross:.1f} points on cross-level questions and "

@@ -11,7 +11,7 @@ import numpy as np
 from components.paths import Paths
 from components.reporting.examples import Answer, agreement, by_question, choose, matched_qualities
 from components.reporting.methods import benchmark_label, method_look
-from components.reporting.numbers import signed
+from components.reporting.numbers import per_cent
 from components.reporting.page import Tile
 from components.reporting.pictures import data_uri, heat, level_overlay
 
@@ -168,11 +168,11 @@ def examples_section(coded_files: CodedFiles, answers: list[Answer], curves: dic
     }
     label = method_look(codec, codec).label
     counts = agreement(by_question(answers), codec, "cotam")
-    extra = signed(100 * (rates["cotam"] / rates[codec] - 1))
+    extra = per_cent(100 * (rates["cotam"] / rates[codec] - 1))
     return {
         "intro": (
             f"{label} at quality {settings[codec]} ({rates[codec]:.3f} bpp over all images) and CoTAM at base "
-            f"quality {settings['cotam']} ({rates['cotam']:.3f} bpp, {extra} %), the qualities nearest in rate. First "
+            f"quality {settings['cotam']} ({rates['cotam']:.3f} bpp, {extra}), the qualities nearest in rate. First "
             "images on which CoTAM answers more rightly, then such on which it answers less."
         ),
         "agreement": {

@@ -170,7 +170,7 @@ def _panel(axis, panel: Panel) -> None:
     axis.margins(x=0.04, y=0.12)
     if panel.log_x:
         _log_axis(axis)
-    axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10], min_n_ticks=4))
     axis.yaxis.set_major_formatter(_plain)
     if panel.from_zero:
         axis.set_ylim(bottom=0)

@@ -153,9 +153,10 @@ def _score_rows(results: dict, clean: dict | None, methods, looks, columns, key:
 def _bd_row(results: dict, compared, name: str) -> dict:
     """BD-rates of a benchmark, or of "average", the mean of the benchmarks' own; last, CoTAM's BD-score."""
     rates = [bd_rate_of(results[method], name) for method in compared]
-    cells = [{"value": value, "unit": PER_CENT, "sure": _side_of_zero(value)} for value in rates]
-    gain = results["cotam"].get("bd_score", {}).get(name)
-    cells.append({"value": gain, "unit": "", "sure": _side_of_zero(gain, better=1)})
+    cells = [{"value": value, "unit": PER_CENT, "sure": _side_of_zero(value), "there": True} for value in rates]
+    gains = results["cotam"].get("bd_score", {})
+    gain = gains.get(name)
+    cells.append({"value": gain, "unit": "", "sure": _side_of_zero(gain, better=1), "there": name in gains})
     return {"label": benchmark_label(name), "cells": cells, "total": name == "mean"}
 
 
@@ -178,30 +179,19 @@ def _forest(name: str, result: dict, look, benchmarks) -> str:
 def _level_rows(levels: dict, order) -> list[dict]:
     rows = []
     for index, first in enumerate(levels[order[0]]):
-        at = {level: levels[level][index] for level in order}
-        rows.append(
-            {
-                "label": first["quality"],
-                "bpp": first["bpp"],
-                "cells": [
-                    {"value": at[name]["drop"], "low": at[name].get("drop_low"), "high": at[name].get("drop_high")}
-                    for name in order
-                ],
-                "most": max(order, key=lambda name: at[name]["drop"]),
-                "total": False,
-            }
-        )
+        at = [levels[level][index] for level in order]
+        cells = [{"value": row["drop"], "low": row["drop_low"], "high": row["drop_high"]} for row in at]
+        most = _largest({level: row["drop"] for level, row in zip(order, at, strict=True)})
+        rows.append({"label": first["quality"], "bpp": first["bpp"], "cells": cells, "most": most, "total": False})
     averages = {level: average_drop(levels[level]) for level in order}
-    rows.append(
-        {
-            "label": "average",
-            "bpp": None,
-            "cells": [{"value": averages[level], "low": None, "high": None} for level in order],
-            "most": max(order, key=averages.get),
-            "total": True,
-        }
-    )
+    cells = [{"value": average} for average in averages.values()]
+    rows.append({"label": "average", "bpp": None, "cells": cells, "most": _largest(averages), "total": True})
     return rows
+
+
+def _largest(drops: dict[str, float]) -> str:
+    """The level that loses most, or all that tie."""
+    return " and ".join(level for level, drop in drops.items() if drop == max(drops.values()))
 
 
 def average_drop(rows: list[dict]) -> float:
