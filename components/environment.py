@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 import sys
+import warnings
 from pathlib import Path
 
 from components.errors import CotamError
@@ -50,6 +51,8 @@ def be_quiet() -> None:
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
+    # CompressAI's doing at import, and nothing that a user could act on.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
 def use_threads(count: int) -> None:
