@@ -1,0 +1,127 @@
+"""Ask the MLLM every question about every coded version of the benchmarks, in a few processes, and keep the answers.
+
+What a setting (method and quality) scored on a style is written to the work folder as soon as it is known, so that a
+killed evaluation goes on where it was.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from components.evaluation.coding import Coder
+from components.evaluation.pictures import benchmark_pictures
+from components.evaluation.receive import Receiver
+from components.evaluation.scores import question_rows
+from components.evaluation.streams import CLEAN, COTAM, Setting, Streams
+from components.evaluation.workers import run_jobs
+from components.files import read_json, write_json
+from components.progress import track
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Models:
+    """The folders of what takes part, and of what is asked about."""
+
+    codec: Path
+    mllm: Path
+    adapter: Path
+    benchmarks: Path
+    streams: Path
+
+    def receiver(self) -> Receiver:
+        """Load everything.
+
+        Raises:
+            CotamError: something is missing, or the adapter belongs to another codec or tower.
+        """
+        from components.adapter import LatentAdapter
+        from components.codec import Codec
+        from components.mllm import load_mllm
+        from components.mllm.mllm import check_fit
+
+        codec, mllm, adapter = Codec.from_pretrained(self.codec), load_mllm(self.mllm), LatentAdapter.load(self.adapter)
+        check_fit(adapter, codec.config.latent_channels, mllm.tower)
+        return Receiver(self.benchmarks, Streams(self.streams), Coder(codec), mllm, adapter)
+
+
+@dataclass(frozen=True)
+class Job:
+    """All questions about one style's images as one setting brought them."""
+
+    setting: Setting
+    style: str
+
+    @property
+    def file(self) -> str:
+        """Where the work folder keeps its outcome."""
+        return f"{self.style}-{self.setting.method}-{self.setting.quality}.json"
+
+
+Outcomes = dict[Job, dict[str, Any]]
+"""Job -> {"questions", "scores" (of each), "answers" ([answer, score] of everything asked), "lmms_eval"}."""
+
+
+def evaluate(models: Models, styles: Sequence[str], work: Path, workers: int) -> Outcomes:
+    """Ask about everything in the streams, and about the clean images."""
+    settings = [CLEAN, *Streams(models.streams).settings]
+    jobs = [Job(setting, style) for style in styles for setting in settings]
+    missing = [job for job in jobs if not (work / job.file).exists()]
+    finished = run_jobs(missing, lambda: _asker(models, styles), workers)
+    for job, outcome in track(finished, "asking the MLLM", len(missing)):
+        write_json(work / job.file, outcome)
+    return {job: read_json(work / job.file) for job in jobs}
+
+
+def _asker(models: Models, styles: Sequence[str]) -> Callable[[Job], dict[str, Any]]:
+    from components.evaluation.suite import Suite
+
+    receiver = models.receiver()
+    suites = {style: Suite(models.benchmarks / style, receiver.mllm) for style in styles}
+
+    def ask(job: Job) -> dict[str, Any]:
+        outcome = suites[job.style].run(receiver.views(job.setting, job.style))
+        questions, scores = question_rows(outcome.asked)
+        answers = [[one.answer, one.score] for one in outcome.asked]
+        return {"questions": questions, "scores": scores, "answers": answers, "lmms_eval": outcome.aggregates}
+
+    return ask
+
+
+def scores_json(codec: str, mllm: str, outcomes: Outcomes, models: Models) -> dict[str, Any]:
+    """scores.json (docs/summary-schema.md)."""
+    streams = Streams(models.streams)
+    styles: dict[str, Any] = {}
+    for job, outcome in outcomes.items():
+        if job.style not in styles:
+            pictures = benchmark_pictures(models.benchmarks / job.style)
+            pixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures.values())
+            styles[job.style] = {"questions": outcome["questions"], "pixels": pixels, "bits": {}}
+        style = styles[job.style]
+        for name in ("scores", "lmms_eval"):
+            style.setdefault(name, {}).setdefault(job.setting.method, {})[job.setting.quality] = outcome[name]
+        if job.setting != CLEAN:
+            bits = 8 * sum(map(len, streams.files(job.setting, job.style).values()))
+            style["bits"].setdefault(job.setting.method, {})[job.setting.quality] = bits
+    return {"schema": SCHEMA, "codec": codec, "mllm": mllm, "styles": styles}
+
+
+def time_decoding(receiver: Receiver, codec: str, quality: str, style: str, count: int) -> dict[str, Any]:
+    """Median milliseconds to turn a file into a view: the codec alone, and with the adapter, in turn per image."""
+    files = {method: receiver.streams.files(Setting(method, quality), style) for method in (codec, COTAM)}
+    spent: dict[str, list[float]] = {method: [] for method in files}
+    for image in list(files[COTAM])[:count]:
+        for method, times in spent.items():
+            start = time.perf_counter()
+            decoded = list(receiver.coder.decode({image: files[method][image]}).values())
+            if method == COTAM:
+                receiver.mllm.decoded_views(decoded, receiver.adapter)
+            else:
+                receiver.mllm.views([one.image for one in decoded])
+            times.append(1000 * (time.perf_counter() - start))
+    medians = {method: statistics.median(times) for method, times in spent.items()}
+    return {"images": len(spent[codec]), "decode": {"base": medians[codec], "cotam": medians[COTAM]}}

@@ -1,0 +1,37 @@
+"""What an MLLM sees of the benchmarks: clean pictures, or what a file holds and, for cotam, what the adapter adds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.evaluation.coding import Coder
+from components.evaluation.pictures import Pictures, benchmark_pictures
+from components.evaluation.streams import CLEAN, COTAM, Setting, Streams
+
+if TYPE_CHECKING:
+    from components.adapter import LatentAdapter
+    from components.mllm import Mllm, View
+
+
+class Receiver:
+    """Turns files into views. The original pictures are opened for `clean` alone."""
+
+    def __init__(self, benchmarks: Path, streams: Streams, coder: Coder, mllm: "Mllm", adapter: "LatentAdapter"):
+        """`benchmarks` holds a folder per style; `adapter` belongs to the coder's codec and the MLLM's tower."""
+        self.benchmarks = benchmarks
+        self.streams = streams
+        self.coder = coder
+        self.mllm = mllm
+        self.adapter = adapter
+
+    def views(self, setting: Setting, style: str) -> "dict[str, View]":
+        """Image name -> view, for every image of a style."""
+        if setting == CLEAN:
+            return self._plain(benchmark_pictures(self.benchmarks / style))
+        files = self.streams.files(setting, style)
+        if setting.method != COTAM:
+            return self._plain(self.coder.pictures(setting, files))
+        decoded = self.coder.decode(files)
+        return dict(zip(decoded, self.mllm.decoded_views(list(decoded.values()), self.adapter), strict=True))
+
+    def _plain(self, pictures: Pictures) -> "dict[str, View]":
+        return dict(zip(pictures, self.mllm.views(list(pictures.values())), strict=True))
