@@ -158,6 +158,7 @@ STEPS = (
             "threads",
         ),
         deps=(
+            "components/reporting/templates",
             "data/benchmarks",
             "data/shards/manifest.json",
             "data/weights.json",

@@ -50,7 +50,8 @@ def checkout(tmp_path: Path) -> Path:
             names = [*step.outs, *step.metrics] or ["manifest.json"]
             module.write_text(_STUB.format(names=names, step=step.name))
     models = ("codec/elic-micro", "mllm/micro-llava", "clip/micro")
-    for name in (*(f"pretrained/{model}" for model in models), "components/evaluation/tasks", "pipelines"):
+    folders = ("components/evaluation/tasks", "components/reporting/templates", "pipelines")
+    for name in (*(f"pretrained/{model}" for model in models), *folders):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
     for path, text in contents(tmp_path).items():

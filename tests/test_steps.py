@@ -77,7 +77,7 @@ def test_results_appear_when_the_step_has_ended_and_replace_the_old_ones(step, c
     report.mkdir(parents=True)
     (report / "run.json").write_text("kept: it is not the step's")
     for name in find("report").deps:
-        (checkout / name).mkdir(parents=True)
+        (checkout / name).mkdir(parents=True, exist_ok=True)
 
     def run(inputs):
         assert sorted(path.name for path in report.iterdir()) == ["run.json"]
@@ -140,7 +140,7 @@ def test_work_is_not_found_again_when_an_input_changed(step, checkout):
 @pytest.mark.parametrize("names", [[], ["index.html"], ["index.html", "summary.json", "more"]])
 def test_a_step_must_write_what_it_declares(step, checkout, names):
     for name in find("report").deps:
-        (checkout / name).mkdir(parents=True)
+        (checkout / name).mkdir(parents=True, exist_ok=True)
 
     def run(inputs):
         for name in names:

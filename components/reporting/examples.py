@@ -4,13 +4,10 @@ The rate is one third of the way up the codec's curve. The images are the first 
 up to three where CoTAM answers more rightly, and up to two where the codec alone does, so that a reader sees both.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from components.files import read_json
 
 BETTER_SHOWN, WORSE_SHOWN = 3, 2
 QUESTIONS_SHOWN = 4
@@ -38,15 +35,15 @@ def read_answers(samples: Path, settings: Mapping[str, int | str]) -> list[Answe
         samples: `results/scores/<codec>-<mllm>/samples`.
         settings: method -> quality; "clean" has the quality "-".
     """
-    lines = (samples / "questions.jsonl").read_text(encoding="utf-8").splitlines()
-    questions = [json.loads(line) for line in lines]
+    from components.evaluation.samples import read
+    from components.evaluation.streams import Setting
+
     found = []
     for method, quality in settings.items():
-        for index, (question, (text, score)) in enumerate(
-            zip(questions, read_json(samples / f"{method}-{quality}.json"), strict=True)
-        ):
-            shared = {name: question[name] for name in ("benchmark", "image", "prompt", "level", "truth")}
-            found.append(Answer(method=method, question=str(index), text=text, right=score == 1, **shared))
+        for index, row in enumerate(read(samples, Setting(method, str(quality)))):
+            shared = {name: row[name] for name in ("benchmark", "image", "prompt", "level", "truth")}
+            answer = {"text": row["answer"], "right": row["score"] == 1}
+            found.append(Answer(method=method, question=str(index), **answer, **shared))
     return found
 
 

@@ -25,7 +25,7 @@ CAUTIONS = (
     "At 128 x 128 pixels a file's header weighs more than in a large image; rates without it stand in the table of all "
     "scores.",
 )
-HERE = Path(__file__).parent
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,11 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
         A whole HTML document.
     """
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["number"] = number
     comparisons = pairs(summary)
@@ -72,7 +76,7 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
     first = comparisons[0]
     codec, mllm = first["codec"], first["mllm"]
     context = {
-        "css": Markup((HERE / "page.css").read_text(encoding="utf-8") + figures.stylesheet()),
+        "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + figures.stylesheet()),
         "swatch": swatch,
         "verdicts": VERDICTS,
         "title": f"What CoTAM saves over {first['base_label']}",
