@@ -1,8 +1,11 @@
 """The tower in pieces equals transformers' own model, and reads only as deep as it must."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from transformers import AutoConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel, LlavaForConditionalGeneration
 
 from components.errors import CotamError
@@ -86,6 +89,15 @@ def test_the_tower_of_an_mllm_is_read_from_its_own_files(llava_folder):
     whole = LlavaForConditionalGeneration.from_pretrained(llava_folder).model.vision_tower.state_dict()
     assert tower.feature_layer == 3
     assert all(torch.equal(tensor, whole[name]) for name, tensor in tower.model.state_dict().items())
+
+
+def test_checkpoints_from_before_transformers_5_have_one_level_more(llava_folder, tmp_path):
+    tower = load_tower(llava_folder)
+    names = {f"vision_tower.vision_model.{name}": tensor for name, tensor in tower.model.state_dict().items()}
+    shutil.copytree(llava_folder, tmp_path / "old", ignore=shutil.ignore_patterns("*.safetensors"))
+    save_file(names, tmp_path / "old/model-00001-of-00003.safetensors")
+    old = load_tower(tmp_path / "old").model.state_dict()
+    assert all(torch.equal(tensor, old[name]) for name, tensor in tower.model.state_dict().items())
 
 
 def test_full_size_shapes():

@@ -81,4 +81,4 @@ def lessons(cache: Path, style: str, scenes: int, count: int, split: str = "trai
         partial_name = cache.with_suffix(".part.npy")
         np.save(partial_name, np.stack([np.stack(row) for row in rows]))
         partial_name.rename(cache)
-    return np.load(cache)
+    return np.load(cache)[:scenes]

@@ -137,8 +137,9 @@ def train(args: argparse.Namespace) -> None:
         if len(order) < args.batch:
             order = np.concatenate([order, rng.permutation(len(features_ND))])
         picks, order = torch.from_numpy(order[: args.batch]), order[args.batch :]
+        asked = torch.from_numpy(rng.permutation(QUESTIONS)[: QUESTIONS // 2])
         with torch.autocast("cpu", torch.bfloat16):
-            answer, mark, right = losses(model, features_ND[picks], lessons_N[picks])
+            answer, mark, right = losses(model, features_ND[picks], lessons_N[picks][:, :, asked])
         (answer + 0.5 * mark).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -181,7 +182,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style")
     parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=64, help="images, with four questions each")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
