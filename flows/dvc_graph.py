@@ -36,9 +36,9 @@ def read_graph(project: Path) -> list[Stage]:
 
         return [
             Stage(
-                name=stage.addressing,
+                name=stage.name,
                 pool=(stage.meta or {}).get("pool", "cpu"),
-                upstream=frozenset(other.addressing for other in networkx.descendants(graph, stage) if is_ours(other)),
+                upstream=frozenset(other.name for other in networkx.descendants(graph, stage) if is_ours(other)),
             )
             for stage in reversed(list(networkx.lexicographical_topological_sort(graph, key=lambda s: s.addressing)))
             if is_ours(stage)
@@ -56,6 +56,7 @@ def unchanged(project: Path, stage: str) -> bool:
     with _one_at_a_time:
         try:
             with Repo(str(project)) as repo:
-                return not repo.status(targets=[stage])
+                # A bare name would be looked up in the folder that we stand in.
+                return not repo.status(targets=[f"{project}/dvc.yaml:{stage}"])
         except DvcException:
             return False

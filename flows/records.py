@@ -16,11 +16,11 @@ import requests
 import yaml
 
 from components.tracking.client import TrackingClient, metric_point, tags
+from components.tracking.registry import EXPERIMENT
 from components.tracking.stage_run import flatten
 
 logger = logging.getLogger(__name__)
 
-EXPERIMENT = "cotam"
 
 
 def start_parent(uri: str, name: str, project: Path, extra_tags: Mapping[str, Any]) -> str:

@@ -23,9 +23,9 @@ def guarded(allowed: Set[str]) -> Callable[..., None]:
     run_command = dvc.stage.run.cmd_run
 
     def cmd_run(stage, dry: bool = False, run_env: dict[str, str] | None = None) -> None:
-        if stage.addressing not in allowed:
+        if stage.name not in allowed:
             raise CotamError(
-                f"stage {stage.addressing} has no results in the DVC remote and is not for this pool: "
+                f"stage {stage.name} has no results in the DVC remote and is not for this pool: "
                 f"run it where it belongs, then `dvc push --run-cache` there."
             )
         run_command(stage, dry=dry, run_env=run_env)
@@ -47,7 +47,7 @@ def restore_and_run(project: Path, stage: str | None, pool: str | None) -> int:
     if code or stage is None:
         return code
     with Repo(str(project)) as repo:
-        outs = [out for found in repo.stage.collect(stage) for out in found.outs]
+        outs = [out for found in repo.stage.collect(f"{project}/dvc.yaml:{stage}") for out in found.outs]
         if missing := [out.def_path for out in outs if not out.exists]:
             print(f"Stage {stage} ended well but did not leave {', '.join(missing)}.", file=sys.stderr)
             return 1

@@ -18,6 +18,9 @@ from components.paths import ROOT
 from flows.processes import child_dies_with_parent
 from flows.records import record_stage
 
+OUTPUT = "| "
+"""Begins every line of a run's log that its command printed, which tells it from what Prefect says."""
+
 BUSY = ("busy, blocked by", "Unable to acquire lock")
 BUSY_WAIT_SECONDS = 2.0
 
@@ -106,7 +109,7 @@ def reproduce(
         time.sleep(BUSY_WAIT_SECONDS)
 
 
-@flow(name="run-stage", flow_run_name="{stage}", log_prints=False)
+@flow(name="run-stage", flow_run_name="{stage}")
 def run_stage(
     stage: str,
     project: str | None = None,
@@ -125,9 +128,13 @@ def run_stage(
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
-    checkout, tracking = Path(project or ROOT).resolve(), tracking or {}
+    checkout, tracking, logger = Path(project or ROOT).resolve(), tracking or {}, get_run_logger()
+
+    def say(line: str) -> None:
+        logger.info("%s%s", OUTPUT, line)
+
     try:
-        ran = reproduce(checkout, stage, tracking, get_run_logger().info, remote, pool)
+        ran = reproduce(checkout, stage, tracking, say, remote, pool)
     except StageFailed:
         record_stage(checkout, stage, tracking, ran=True, status="FAILED")
         raise

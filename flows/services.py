@@ -27,7 +27,7 @@ from flows.processes import Identity, Service
 NAMES = ("prefect", "mlflow", "worker")
 PORTS = {"prefect": ("COTAM_PREFECT_PORT", 4200), "mlflow": ("COTAM_MLFLOW_PORT", 5000)}
 HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
-START_SECONDS = 300.0  # a first start writes two databases: 15 s on idle cores, 130 s on heavily loaded ones
+START_SECONDS = 600.0  # a first start writes two databases: 15 s on idle cores, 300 s on heavily loaded ones
 
 
 def run_folder(project: Path) -> Path:
@@ -67,7 +67,7 @@ def up(project: Path = ROOT, owner: Identity | None = None) -> dict[str, Service
     Args:
         project: the checkout whose `.cotam` folder holds the state.
         owner: the process that the services are started for; when it has ended without stopping them, the next
-            `up` starts anew. None: they are kept until `down`.
+            `up` starts anew. None: they are kept until `down`. What is healed keeps the owner of the others.
 
     Raises:
         CotamError: a port is taken, or a service did not start.
@@ -79,14 +79,17 @@ def up(project: Path = ROOT, owner: Identity | None = None) -> dict[str, Service
             _stop_all(project)
             known = dict.fromkeys(NAMES)
         alive = {name for name, service in known.items() if service and service.process.alive()}
+        if alive:
+            owner = known[min(alive)].owner
         if "prefect" not in alive:
             alive.discard("worker")  # its runs are lost with the server that knew of them
-        for name in sorted(set(NAMES) - alive, key=NAMES.index, reverse=True):
+        for name in reversed([name for name in NAMES if name not in alive]):
             processes.end(project, name)
             (folder / f"{name}.json").unlink(missing_ok=True)
-        for name in NAMES:
-            if name not in alive:
-                _start(project, name, owner)
+        missing = [name for name in NAMES if name not in alive]
+        ports = {name: _free_port(name) for name in missing if name in PORTS}  # all of them before anything is started
+        for name in missing:
+            _start(project, name, ports.get(name), owner)
         services = {name: processes.load(folder, name) for name in NAMES}
         for service in services.values():
             _wait_ready(project, service)
@@ -111,6 +114,12 @@ def status(project: Path = ROOT) -> dict[str, dict[str, str | int | None]]:
             state = "running" if service.process.alive() else "dead"
             report[name] = {"state": state, "pid": service.process.pid, "url": service.url, "log": service.log}
     return report
+
+
+def recorded(project: Path) -> list[Service]:
+    """The services that were started and not stopped, alive or not."""
+    found = [processes.load(run_folder(project.resolve()), name) for name in NAMES]
+    return [service for service in found if service]
 
 
 def tail(log: Path | str, lines: int = 15) -> str:
@@ -144,7 +153,7 @@ def _running_url(project: Path, name: str) -> str | None:
     return service.url if service and service.process.alive() else None
 
 
-def _check_port(name: str) -> int:
+def _free_port(name: str) -> int:
     port = _port(name)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,10 +168,10 @@ def _check_port(name: str) -> int:
     return port
 
 
-def _start(project: Path, name: str, owner: Identity | None) -> None:
+def _start(project: Path, name: str, port: int | None, owner: Identity | None) -> None:
     folder, state = run_folder(project), project / ".cotam"
     env = environment(project)
-    python, port = [sys.executable, "-m"], _check_port(name) if name in PORTS else None
+    python = [sys.executable, "-m"]
     if name == "prefect":
         (state / "prefect").mkdir(exist_ok=True)
         command = [*python, "flows.prefect_server", "--port", str(port)]
@@ -183,7 +192,8 @@ def _start(project: Path, name: str, owner: Identity | None) -> None:
     else:
         (folder / "worker.ready").unlink(missing_ok=True)
         command = [*python, "flows.workers", "--ready", str(folder / "worker.ready")]
-        env |= {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_LOGGING_LEVEL": "WARNING"}
+        # Each poll of three pools costs the server 0.1 s of a core: every two seconds, 5 % of one.
+        env |= {"PREFECT_WORKER_QUERY_SECONDS": "2"}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     log = folder / f"{name}.log"
     url = f"http://127.0.0.1:{port}" if port else None

@@ -14,6 +14,7 @@ from components.errors import CotamError
 from components.files import read_json, sha256_tree
 from components.paths import Paths
 
+EXPERIMENT = "cotam"
 CHAMPION = "champion"
 YARDSTICK = "jpeg"  # a codec is judged by what JPEG would cost in its place
 
@@ -110,11 +111,11 @@ def _bd_rate(found: Mapping[str, Any], method: str, mllm: str) -> float | None:
 
 
 def _ensure_model(client, name: str) -> None:
-    from mlflow.exceptions import RestException
+    from mlflow.exceptions import MlflowException
 
     try:
         client.create_registered_model(name)
-    except RestException as error:
+    except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
@@ -122,10 +123,9 @@ def _ensure_model(client, name: str) -> None:
 def _create(client, found: Candidate, content: str, run_id: str | None):
     own_run = run_id is None
     if own_run:
-        from components.tracking.client import TrackingClient
-
-        experiment = TrackingClient(client.tracking_uri).experiment("cotam")
-        run_id = client.create_run(experiment, run_name=f"register {found.name}").info.run_id
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        run_id = client.create_run(experiment_id, run_name=f"register {found.name}").info.run_id
     client.log_artifacts(run_id, str(found.folder), f"models/{found.name}")
     source = f"{client.get_run(run_id).info.artifact_uri}/models/{found.name}"
     tags = {"content_hash": content, "bd_rate": "" if found.bd_rate is None else str(found.bd_rate), **found.tags}
@@ -137,12 +137,8 @@ def _create(client, found: Candidate, content: str, run_id: str | None):
 
 def _move_champion(client, found: Candidate, version: str) -> bool:
     """Whether the version is the champion now."""
-    from mlflow.exceptions import RestException
-
-    try:
-        champion = client.get_model_version_by_alias(found.name, CHAMPION)
-    except RestException:  # none yet
-        champion = None
+    aliases = client.get_registered_model(found.name).aliases
+    champion = client.get_model_version(found.name, aliases[CHAMPION]) if CHAMPION in aliases else None
     if champion is not None and champion.version != version:
         held = champion.tags.get("bd_rate")
         if found.bd_rate is None or (held and found.bd_rate >= float(held)):

@@ -1,0 +1,162 @@
+"""`make demo`: start the services, run train-and-eval/local, print what it found, and stop what was started.
+
+    python -m flows.demo [--project FOLDER]
+
+It does what `make up`, `prefect deploy --all` and `prefect deployment run train-and-eval/local --watch` do, and shows
+every stage. Services that were running before are used and left running.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from uuid import UUID
+
+from rich.console import Console
+
+from components.errors import CotamError
+from components.files import read_json
+from components.paths import ROOT, Paths
+from flows import services
+from flows.deploy import deploy
+from flows.processes import Identity
+
+DEPLOYMENT = "train-and-eval/local"
+FAILED_LINES = 20
+
+
+def demo(project: Path, console: Console) -> None:
+    """The whole of it.
+
+    Raises:
+        CotamError: a port is taken, a service died, or a stage failed.
+    """
+    begun, me = time.monotonic(), Identity.of(os.getpid())
+    running = {name: service["state"] for name, service in services.status(project).items()}
+    kept = set(running.values()) == {"running"}
+    console.print("Using the services that are running." if kept else "Starting Prefect, MLflow and a worker.")
+    owner = None
+    try:
+        started = services.up(project, owner=me)
+        owner = started["worker"].owner
+        if owner not in (None, me):
+            raise CotamError(f"Another demo is running here (process {owner.pid}): wait for it, or stop it.")
+        os.environ.update(services.environment(project))
+        deploy(project)
+        console.print(f"Prefect: {started['prefect'].url}   MLflow: {started['mlflow'].url}")
+        follow(project, console)
+    finally:
+        if owner == me or any(one.owner == me for one in services.recorded(project)):
+            services.down(project)
+    show_results(project, console)
+    console.print(f"Done in {time.monotonic() - begun:.0f} s. The runs stay in MLflow: `make up` serves them again.")
+
+
+def follow(project: Path, console: Console) -> None:
+    """Run the deployment and show its stages until it has ended.
+
+    Raises:
+        CotamError: it did not end well; says where and why.
+    """
+    # Prefect reads its settings from the environment as it is imported.
+    from prefect.client.orchestration import get_client
+
+    from flows.watch import Follower, StageView
+
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(DEPLOYMENT)
+        parameters = {} if project == ROOT else {"project": str(project)}
+        run_id = client.create_flow_run_from_deployment(deployment.id, parameters=parameters).id
+        shown: dict[str, str] = {}
+        stages: dict[str, StageView] = {}
+        try:
+            with console.status("waiting for the worker") as status:
+                for update in Follower(client, run_id).updates():
+                    stages = update.stages
+                    for view in stages.values():
+                        if shown.get(view.name) != view.state and view.state != "waiting":
+                            shown[view.name] = view.state
+                            console.print(f"  {view.name:32} {_state(view)}", highlight=False)
+                    for name, line in update.new_lines if not console.is_terminal else ():
+                        console.print(f"    {name} | {line}", highlight=False, markup=False)
+                    status.update(_now(stages))
+                    check_alive(project)
+        except BaseException:
+            cancel(client, run_id)
+            raise
+        if update.state.is_completed():
+            return
+    for view in stages.values():
+        if view.state == "failed":
+            console.print(f"The last lines of {view.name}:", highlight=False)
+            for line in view.lines[-FAILED_LINES:]:
+                console.print(f"    {line}", highlight=False, markup=False)
+    failed = ", ".join(view.name for view in stages.values() if view.state == "failed")
+    what = f"Stage {failed} failed" if failed else f"train-and-eval is {update.state.name.lower()}"
+    raise CotamError(f"{what}: {(update.state.message or 'see the worker log').splitlines()[0]}")
+
+
+def check_alive(project: Path) -> None:
+    """Raise CotamError when a service has died, for then the run never ends."""
+    for name, service in services.status(project).items():
+        if service["state"] != "running":
+            raise CotamError(
+                f"The service {name} has ended (see {project / '.cotam' / 'run' / name}.log): "
+                f"run the same command again, it goes on where it was."
+            )
+
+
+def cancel(client, run_id: UUID) -> None:
+    """Ask Prefect to end the run; it goes with the services otherwise."""
+    import httpx
+    from prefect.client.schemas.filters import FlowRunFilter
+    from prefect.states import Cancelling
+
+    try:
+        children = FlowRunFilter.model_validate({"parent_flow_run_id": {"any_": [run_id]}})
+        for child in [run_id, *(run.id for run in client.read_flow_runs(flow_run_filter=children))]:
+            client.set_flow_run_state(child, Cancelling())
+    except httpx.HTTPError:
+        return
+
+
+def show_results(project: Path, console: Console) -> None:
+    """Print the tables of scores, rates and BD-rates, and where the report is."""
+    report = Paths(project).report
+    if not (report / "summary.json").exists():
+        return
+    from components.reporting.table import print_tables
+
+    print_tables(read_json(report / "summary.json"), console)
+    console.print(f"Report: {report / 'index.html'}", highlight=False, soft_wrap=True)
+
+
+def _state(view) -> str:
+    return view.state if view.state in ("running", "up to date") else f"{view.state} after {view.seconds:.0f} s"
+
+
+def _now(stages) -> str:
+    at_work = [f"{v.name}: {v.lines[-1] if v.lines else 'starting'}" for v in stages.values() if v.state == "running"]
+    return "   ".join(at_work) or "between stages"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--project", type=Path, default=ROOT, help="the checkout to run (default: this one)")
+    project = parser.parse_args(argv).project.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        demo(project, Console())
+    except CotamError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; what was started is stopped.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
