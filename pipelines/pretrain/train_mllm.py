@@ -10,6 +10,7 @@ never seen it is what the project measures.
 import argparse
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 PATCHES = 64
 PREFIX = PATCHES + 2
 QUESTIONS = 8
+ROOM = 112  # tokens of questions behind an image: about six of the eight
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
@@ -73,43 +75,71 @@ def tower_features(model: LlavaForConditionalGeneration, images: np.ndarray, bat
     return torch.cat(features)
 
 
-def packed_mask(tokens_BQL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Additive mask (B, 1, S, S) and positions (1, S) of an image followed by questions that ignore each other."""
-    _, questions, length = tokens_BQL.shape
-    owner = torch.cat([torch.zeros(PREFIX, dtype=torch.long), torch.arange(1, questions + 1).repeat_interleave(length)])
-    causal = torch.arange(len(owner))[:, None] >= torch.arange(len(owner))[None]
-    allowed = causal & ((owner[None] == 0) | (owner[:, None] == owner[None]))
-    mask = torch.zeros(allowed.shape).masked_fill(~allowed, torch.finfo(torch.float32).min)
-    positions = torch.cat([torch.arange(PREFIX), (torch.arange(length) + PREFIX).repeat(questions)])
-    return mask[None, None], positions[None]
+class Packed(NamedTuple):
+    """Questions one behind the other, as many as fit, for a batch of images; int64 (B, ROOM) each.
+
+    Attributes:
+        tokens: of questions and answers; PAD behind the last.
+        owners: which question a token belongs to, from 1; 0 for padding.
+        places: where in its question a token stands.
+        answers, marks: targets of the next token, IGNORED where there is none.
+    """
+
+    tokens: torch.Tensor
+    owners: torch.Tensor
+    places: torch.Tensor
+    answers: torch.Tensor
+    marks: torch.Tensor
 
 
-def losses(model: LlavaForConditionalGeneration, features_BND: torch.Tensor, lesson_B3QL: torch.Tensor):
+def pack(lessons_B3QL: np.ndarray, rng: np.random.Generator) -> Packed:
+    """Lay out the questions of each image in an order of its own; those that do not fit are left out."""
+    images, _, questions, length = lessons_B3QL.shape
+    order_BQ = rng.permuted(np.tile(np.arange(questions), (images, 1)), axis=1)
+    lessons_B3QL = np.take_along_axis(lessons_B3QL, order_BQ[:, None, :, None], 2)
+    lengths_BQ = (lessons_B3QL[:, 0] != PAD).sum(-1)
+    ends_BQ = lengths_BQ.cumsum(1)
+    inside_BQL = (np.arange(length) < lengths_BQ[..., None]) & (ends_BQ <= ROOM)[..., None]
+    image, question, place = np.nonzero(inside_BQL)
+    target = (ends_BQ - lengths_BQ)[image, question] + place
+    laid = np.zeros((5, images, ROOM), np.int64)
+    laid[3:] = IGNORED
+    values = (*lessons_B3QL[image, :, question, place].T, question + 1, place)
+    for column, value in zip((0, 3, 4, 1, 2), values, strict=True):
+        laid[column, image, target] = value
+    return Packed(*torch.from_numpy(laid))
+
+
+def packed_mask(owners_BL: torch.Tensor, places_BL: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Additive mask (B, 1, S, S) and positions (B, S) of an image followed by questions that ignore each other."""
+    prefix = owners_BL.new_zeros(len(owners_BL), PREFIX)
+    owner_BS = torch.cat([prefix, owners_BL.where(owners_BL > 0, -1)], 1)
+    steps = torch.arange(owner_BS.shape[1])
+    allowed_BSS = (steps[:, None] >= steps) & ((owner_BS[:, None] == 0) | (owner_BS[:, :, None] == owner_BS[:, None]))
+    mask_BSS = torch.zeros(allowed_BSS.shape).masked_fill(~allowed_BSS, torch.finfo(torch.float32).min)
+    return mask_BSS[:, None], torch.cat([prefix + steps[:PREFIX], places_BL + PREFIX], 1)
+
+
+def losses(model: LlavaForConditionalGeneration, features_BND: torch.Tensor, packed: Packed):
     """The answers' loss, the way marks' loss, and the share of answers whose every token is right."""
-    tokens, answers, marks = lesson_B3QL.long().unbind(1)
-    longest = int((tokens != PAD).sum(-1).max())
-    tokens, answers, marks = tokens[..., :longest], answers[..., :longest], marks[..., :longest]
-    ids = word_ids()
-    mask, positions = packed_mask(tokens)
+    mask, positions = packed_mask(packed.owners, packed.places)
     embed = model.get_input_embeddings()
-    head = embed(torch.tensor([BOS, ids["USER:"]])).expand(len(tokens), -1, -1)
+    head = embed(torch.tensor([BOS, word_ids()["USER:"]])).expand(len(features_BND), -1, -1)
     seen = model.model.multi_modal_projector(features_BND)
-    inputs = torch.cat([head, seen.to(head.dtype), embed(tokens.flatten(1))], 1)
     hidden = model.model.language_model(
-        inputs_embeds=inputs,
-        attention_mask=mask.expand(len(tokens), -1, -1, -1),
+        inputs_embeds=torch.cat([head, seen.to(head.dtype), embed(packed.tokens)], 1),
+        attention_mask=mask,
         position_ids=positions,
         use_cache=False,
     ).last_hidden_state[:, PREFIX:]
-    answers, marks = answers.flatten(1), marks.flatten(1)
-    asked, marked = answers != IGNORED, marks != IGNORED
+    asked, marked = packed.answers != IGNORED, packed.marks != IGNORED
     scores = model.lm_head(hidden[asked]).float()
-    answer_loss = F.cross_entropy(scores, answers[asked])
-    mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), marks[marked])
-    wrong = torch.zeros(answers.shape, dtype=torch.bool)
-    wrong[asked] = scores.argmax(-1) != answers[asked]
-    right = ~wrong.view(tokens.shape).any(-1)
-    return answer_loss, mark_loss, right.float().mean()
+    answer_loss = F.cross_entropy(scores, packed.answers[asked])
+    mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), packed.marks[marked])
+    question = (packed.owners + torch.arange(len(features_BND))[:, None] * (QUESTIONS + 1))[asked]
+    wrong = torch.bincount(question[scores.argmax(-1) != packed.answers[asked]], minlength=int(question.max()) + 1)
+    right = (wrong[question.unique()] == 0).float().mean()
+    return answer_loss, mark_loss, right
 
 
 def train(args: argparse.Namespace) -> None:
@@ -123,10 +153,10 @@ def train(args: argparse.Namespace) -> None:
     features, material = [], []
     for style in ("train", "bench"):
         images = np.load(args.scenes / f"{style}.npy", mmap_mode="r")[: args.images]
-        material.append(torch.from_numpy(lessons(args.scenes / f"{style}.lessons.npy", style, len(images), QUESTIONS)))
+        material.append(lessons(args.scenes / f"{style}.lessons.npy", style, len(images), QUESTIONS))
         features.append(tower_features(model, images))
         print(f"features of {len(images)} scenes in {style} style", flush=True)
-    features_ND, lessons_N = torch.cat(features), torch.cat(material)
+    features_ND, lessons_N = torch.cat(features), np.concatenate(material)
     model.model.vision_tower.requires_grad_(False)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
@@ -137,9 +167,8 @@ def train(args: argparse.Namespace) -> None:
         if len(order) < args.batch:
             order = np.concatenate([order, rng.permutation(len(features_ND))])
         picks, order = torch.from_numpy(order[: args.batch]), order[args.batch :]
-        asked = torch.from_numpy(rng.permutation(QUESTIONS)[: QUESTIONS // 2])
         with torch.autocast("cpu", torch.bfloat16):
-            answer, mark, right = losses(model, features_ND[picks], lessons_N[picks][:, :, asked])
+            answer, mark, right = losses(model, features_ND[picks], pack(lessons_N[picks.numpy()], rng))
         (answer + 0.5 * mark).backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -182,7 +211,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style")
     parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=64, help="images, with four questions each")
+    parser.add_argument("--batch", type=int, default=48, help="images, with about six questions each")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
