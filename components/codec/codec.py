@@ -4,7 +4,8 @@
     streams = codec.encode([image], quality=4)
     image, latent = codec.decode(streams)[0].image, codec.decode(streams)[0].latent
 
-Images of one size go through the networks together, a few at a time.
+Images of one size go through the entropy model together, a few at a time. The transforms, in float32, take them one by
+one: there a sum's order, and with it a stream or a pixel, would depend on what else is in the batch.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -188,7 +189,7 @@ class Codec:
             pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
             height, width = pixels.shape[:2]
             check_size(width, height)
-            levels = None if grid is None else np.asarray(grid, dtype=np.int8)
+            levels = None if grid is None else level_map.check(np.asarray(grid))
             size = latent_size(height, width)
             jobs.append(_Job(place, pixels, q, levels, level_map.quality_map(q, size, levels, self.config.qualities)))
         return jobs
@@ -196,8 +197,9 @@ class Codec:
     @torch.inference_mode()
     def _quantize(self, source: Quantizer, batch: Sequence["_Job"]) -> tuple[Tensor, list[bytes]]:
         maps_BHW = torch.from_numpy(np.stack([job.quality_map for job in batch]))
-        x_B3HW = _as_tensor([job.pixels for job in batch])
-        return self.wire.walk(source, maps_BHW, self.model.analyse(x_B3HW, maps_BHW))
+        singles = zip((_as_tensor(job.pixels) for job in batch), maps_BHW.split(1), strict=True)
+        y_BCHW = torch.cat([self.model.analyse(x_13HW, map_1HW) for x_13HW, map_1HW in singles])
+        return self.wire.walk(source, maps_BHW, y_BCHW)
 
     @torch.inference_mode()
     def _synthesize(
@@ -205,14 +207,13 @@ class Codec:
     ) -> list[Decoded]:
         maps_BHW = torch.from_numpy(maps)
         latent_BCHW = self.model.ungain(y_hat_BCHW, maps_BHW)
-        x_B3HW = self.model.synthesize(latent_BCHW.contiguous(memory_format=torch.channels_last), maps_BHW)
-        pixels = x_B3HW.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).numpy()
-        return [
-            Decoded(np.ascontiguousarray(image[:height, :width]), latent.numpy(), quality_map, quality)
-            for image, latent, quality_map, (height, width), quality in zip(
-                pixels, latent_BCHW, maps, sizes, qualities, strict=True
-            )
-        ]
+        found = []
+        for k, ((height, width), quality) in enumerate(zip(sizes, qualities, strict=True)):
+            latent_1CHW = latent_BCHW[k : k + 1].contiguous(memory_format=torch.channels_last)
+            x_3HW = self.model.synthesize(latent_1CHW, maps_BHW[k : k + 1])[0, :, :height, :width]
+            image = x_3HW.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+            found.append(Decoded(image.contiguous().numpy(), latent_BCHW[k].numpy(), maps[k], quality))
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,11 +231,11 @@ def _level_bytes(levels: Levels | None) -> bytes:
     return b"" if levels is None else levels.tobytes()
 
 
-def _as_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
-    """Images of one size -> (B, 3, H, W) in [0, 1], padded with their borders to multiples of 16."""
-    x_B3HW = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-    height, width = x_B3HW.shape[-2:]
-    padded = F.pad(x_B3HW, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+def _as_tensor(image: NDArray[np.uint8]) -> Tensor:
+    """An image (H, W, 3) -> (1, 3, H, W) in [0, 1], padded with its borders to multiples of 16."""
+    x_13HW = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    height, width = x_13HW.shape[-2:]
+    padded = F.pad(x_13HW, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
     return padded.contiguous(memory_format=torch.channels_last)
 
 

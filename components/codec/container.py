@@ -6,6 +6,7 @@ Reading a header needs neither torch nor the codec, so that `cotam inspect` answ
 import struct
 import zlib
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from components.codec.config import STRIDE
 from components.errors import CotamError
@@ -45,9 +46,7 @@ class Header:
     def fields(self) -> bytes:
         """The bytes that the checksum covers: all but itself, and the size of a map that is not square."""
         code, extra = _grid_code(self.grid)
-        packed = _FIELDS.pack(
-            MAGIC, VERSION, bytes.fromhex(self.model_id), self.width, self.height, self.quality, code
-        )
+        packed = _FIELDS.pack(MAGIC, VERSION, bytes.fromhex(self.model_id), self.width, self.height, self.quality, code)
         return packed + extra
 
     def checksum(self, *decoded: bytes) -> int:
@@ -118,3 +117,27 @@ def unpack(stream: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Header,
     if len(payload) < _SHORTEST_PAYLOAD or len(payload) % 4:
         raise CotamError("The stream is truncated; copy it again.")
     return Header(model.hex(), width, height, quality, grid, check), payload
+
+
+def read_stream(path: str | Path) -> bytes:
+    """The bytes of a `.cotam` file, after every check that needs no decoding; any other file is not read on.
+
+    Raises:
+        CotamError: it cannot be read, or `unpack` refuses it.
+    """
+    try:
+        with open(path, "rb") as file:
+            stream = file.read(HEADER_BYTES)
+            if stream.startswith(MAGIC):
+                stream += file.read()
+    except FileNotFoundError:
+        raise CotamError(f"{path} does not exist.") from None
+    except IsADirectoryError:
+        raise CotamError(f"{path} is a folder, not a .cotam file.") from None
+    except OSError as error:
+        raise CotamError(f"{path} cannot be read ({error.strerror}).") from None
+    try:
+        unpack(stream)
+    except CotamError as error:
+        raise CotamError(f"{path}: {error}") from None
+    return stream

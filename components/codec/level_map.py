@@ -1,11 +1,14 @@
 """The guidance map in the stream: a grid of levels -1, 0, +1 (paper, section 3.2), and where its cells fall.
 
-Levels are coded row by row with the same arithmetic coder as the latent. What a level is likely to be depends on its left
-and upper neighbours; the frequencies are constants of the format.
+Levels are coded row by row with the same arithmetic coder as the latent. What a level is likely to be depends on its
+left and upper neighbours; the frequencies are constants of the format.
 """
 
 import numpy as np
 from numpy.typing import NDArray
+
+from components.codec.container import MAXIMUM_CELLS
+from components.errors import CotamError
 
 LEVELS = (-1, 0, 1)
 
@@ -38,7 +41,24 @@ def cost_bits(levels: NDArray[np.int8]) -> float:
     return float(-np.log2(chances).sum())
 
 
-def quality_map(quality: int, size: tuple[int, int], levels: NDArray[np.int8] | None, qualities: int) -> NDArray[np.int64]:
+def check(levels: NDArray) -> NDArray[np.int8]:
+    """The map as int8.
+
+    Raises:
+        CotamError: it is no table of -1, 0 and 1, is empty, or has too many cells on a side.
+    """
+    if levels.ndim != 2 or not 1 <= min(levels.shape) <= max(levels.shape) <= MAXIMUM_CELLS:
+        raise CotamError(
+            f"A level map of shape {levels.shape} cannot be coded; give 1 to {MAXIMUM_CELLS} cells a side."
+        )
+    if not np.isin(levels, LEVELS).all():
+        raise CotamError("A level map holds only -1, 0 and 1; quantize it first (components.codec.guidance).")
+    return levels.astype(np.int8)
+
+
+def quality_map(
+    quality: int, size: tuple[int, int], levels: NDArray[np.int8] | None, qualities: int
+) -> NDArray[np.int64]:
     """Quality of every latent position.
 
     Args:
@@ -48,7 +68,7 @@ def quality_map(quality: int, size: tuple[int, int], levels: NDArray[np.int8] | 
         qualities: how many there are.
 
     Returns:
-        int64, `size`: base plus the level of the cell in which the position's centre lies, clipped to 0 .. qualities - 1.
+        int64, `size`: base plus the level of the cell in which the position's centre lies, clipped to what there is.
     """
     if levels is None:
         return np.full(size, quality, np.int64)

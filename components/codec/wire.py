@@ -1,9 +1,9 @@
 """Latent <-> bytes: the entropy model run exactly the same way on both sides.
 
 Encoder and decoder must predict the same numbers to the bit, or everything after the first difference is noise. So the
-networks of the entropy model run in float64 here, means are rounded to 1/64, and scales to one of 64 steps: what is left
-of the arithmetic's own rounding is a million times smaller than what could change a rounded value. If it ever does, the
-checksum over the decoded latent says so.
+networks of the entropy model run in float64 here, means are rounded to 1/64, and scales to one of 64 steps: what is
+left of the arithmetic's own rounding is a million times smaller than what could change a rounded value. If it ever
+does, the checksum over the decoded latent says so.
 
 `Wire` walks once through the latent (hyper latent, then group by group, anchors first). Where a symbol comes from, an
 encoder's latent or a decoder's stream, is the only difference between the two directions.
@@ -21,8 +21,10 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from components.codec import level_map
+from components.codec.config import HYPER_STRIDE
 from components.codec.elic import Elic
 from components.codec.entropy_model import SMALLEST_SCALE, anchors
+from components.errors import CotamError
 
 FRACTION = 64  # means are multiples of 1/64
 SCALES = np.geomspace(SMALLEST_SCALE, 256, 64)
@@ -47,8 +49,8 @@ def _gaussian_row(scale: float, bound: int) -> list[int]:
 class Tables:
     """Frequency tables as CompressAI's coder takes them: the contexts of the level map, then the Gaussians.
 
-    Each row ends with a symbol of frequency zero, which is the coder's escape: no stream, however damaged, can reach it.
-    That bounds what a decoder may read: one 32-bit word for every symbol.
+    Each row ends with a symbol of frequency zero, which is the coder's escape: no stream, however damaged, can reach
+    it. That bounds what a decoder may read: one 32-bit word for every symbol.
     """
 
     def __init__(self):
@@ -65,6 +67,7 @@ class Tables:
 
 
 TABLES = Tables()
+LEAST_BITS = float(np.log2(TOTAL / max(np.diff(row).max() for row in TABLES.rows[_LEVEL_ROWS:])))  # of a symbol
 
 
 def scale_indexes(scale: Tensor) -> Tensor:
@@ -96,8 +99,7 @@ class Quantizer:
         """One stream per image: its level map, then its latent."""
         symbols_BN, indexes_BN = (np.concatenate(parts, 1) for parts in zip(*self.parts, strict=True))
         return [
-            write(symbols, indexes, grid)
-            for symbols, indexes, grid in zip(symbols_BN, indexes_BN, levels, strict=True)
+            write(symbols, indexes, grid) for symbols, indexes, grid in zip(symbols_BN, indexes_BN, levels, strict=True)
         ]
 
 
@@ -111,9 +113,15 @@ def write(symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | Non
 
 
 class Reader:
-    """A decoder's source: one coder per image. Call `levels` once, first, then `symbols` in coding order."""
+    """A decoder's source: one coder per image. Call `levels` once, first, then `symbols` in coding order.
+
+    Raises:
+        CotamError: a payload is shorter than that many symbols can be, so that a few bytes never announce a huge image.
+    """
 
     def __init__(self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None):
+        if 8 * min(map(len, payloads)) < symbols * LEAST_BITS:
+            raise CotamError("The stream is damaged: it is too short for the size that it names; copy it again.")
         # A damaged stream ends early; what is read beyond its end is then zeros, and the checksum fails.
         cells = 0 if grid is None else grid[0] * grid[1]
         self._coders = [ans.RansDecoder() for _ in payloads]
@@ -153,7 +161,8 @@ class Wire:
     def symbol_count(self, size: tuple[int, int]) -> int:
         """Symbols of an image whose latent has this size."""
         height, width = size
-        return height * width * self.config.latent_channels + -(-height // 4) * -(-width // 4) * self.config.hyper_channels
+        hyper = -(-height // HYPER_STRIDE) * -(-width // HYPER_STRIDE)
+        return height * width * self.config.latent_channels + hyper * self.config.hyper_channels
 
     @torch.inference_mode()
     def walk(self, source: Source, maps_BHW: Tensor, y_BCHW: Tensor | None = None) -> tuple[Tensor, list[bytes]]:

@@ -1,0 +1,129 @@
+"""From attention to levels: closed-form maps, the width of the middle level, the grid, and a real tower."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from components.codec.guidance import guide, quantize
+from components.config import load
+from components.evaluation.coding import load_guide
+from components.paths import ROOT
+from components.scenes import object_mask, render, sample_scene
+from components.vision import Geometry, load_tower
+from tests.models import tiny_clip_folder
+
+TOWER = ROOT / "pretrained/clip/micro"
+
+
+def attention(*rows):
+    return torch.tensor([rows], dtype=torch.float32)
+
+
+def test_levels_by_hand():
+    # Mean 2, deviation sqrt(3): at k = 0.75 the borders are 0.70 and 3.30.
+    cells = attention([1, 1], [1, 5])
+    assert quantize(cells, 2).tolist() == [[[0, 0], [0, 1]]]
+    # At k = 0.5 they are 1.13 and 2.87.
+    assert quantize(cells, 2, k=0.5).tolist() == [[[-1, -1], [-1, 1]]]
+    # At k = 2 they are -1.46 and 5.46.
+    assert quantize(cells, 2, k=2).tolist() == [[[0, 0], [0, 0]]]
+
+
+def test_levels_on_the_border_stay_in_the_middle():
+    # Mean 0, deviation 1, k = 1: the values are the borders themselves.
+    assert quantize(attention([-1, 1], [1, -1]), 2, k=1).tolist() == [[[0, 0], [0, 0]]]
+    assert quantize(attention([-1, 1], [1, -1]), 2, k=0.999).tolist() == [[[-1, 1], [1, -1]]]
+
+
+def test_patches_are_averaged_into_cells():
+    patches = torch.zeros(1, 8, 8)
+    patches[0, 0:2, 2:4] = torch.tensor([[8.0, 0.0], [0.0, 0.0]])  # one cell of a 4 x 4 grid, mean 2
+    levels = quantize(patches, 4)
+    assert levels.shape == (1, 4, 4)
+    assert levels.dtype == np.int8
+    assert np.argwhere(levels[0] == 1).tolist() == [[0, 1]]
+    assert (np.delete(levels.reshape(-1), 1) == 0).all()  # mean 1/8, deviation 0.48: zero is not below -0.24
+    # A grid that does not divide the patches, and one cell, which is its own mean.
+    assert quantize(torch.rand(2, 8, 8), 3).shape == (2, 3, 3)
+    assert quantize(torch.rand(2, 8, 8), 1).tolist() == [[[0]], [[0]]]
+
+
+def test_a_flat_map_is_all_middle():
+    assert not quantize(torch.full((3, 8, 8), 0.7), 4).any()
+    assert not quantize(torch.zeros(1, 8, 8), 8, k=0).any()
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 100), st.floats(-10, 10), st.sampled_from([0.25, 0.75, 1.5]))
+def test_levels_do_not_depend_on_scale_or_offset(seed, scale, offset, k):
+    maps = torch.from_numpy(np.random.default_rng(seed).random((2, 8, 8)))
+    levels = quantize(maps, 4, k)
+    assert (quantize(maps * scale + offset, 4, k) == levels).all()
+    assert (quantize(maps[1:], 4, k) == levels[1:]).all()  # every image by its own mean and deviation
+    assert (quantize(-maps, 4, k) == -levels).all()
+    cells = maps.reshape(2, 4, 2, 4, 2).mean((2, 4)).numpy()
+    z = (cells - cells.mean((1, 2), keepdims=True)) / cells.std((1, 2), keepdims=True)
+    assert (levels == (z > k).astype(int) - (z < -k).astype(int)).all()
+
+
+def test_a_wider_middle_has_fewer_levels():
+    maps = torch.from_numpy(np.random.default_rng(0).random((20, 8, 8)))
+    counts = [np.count_nonzero(quantize(maps, 8, k)) for k in (0, 0.5, 1, 1.5, 3)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] == 20 * 64
+    assert counts[-1] == 0
+
+
+class StandIn:
+    """A tower whose attention is the brightness of every patch."""
+
+    geometry = Geometry(mean=(0.0,) * 3, std=(1.0,) * 3, exact_size=(128, 128))
+
+    def cls_attention(self, pixels_B3HW, layers):
+        assert pixels_B3HW.shape[1:] == (3, 128, 128)
+        self.layers = tuple(layers)
+        return torch.nn.functional.avg_pool2d(pixels_B3HW.mean(1), 16)
+
+
+@pytest.mark.parametrize("size", [(128, 128), (300, 90), (40, 200)])
+def test_cells_lie_over_the_whole_image_whatever_its_shape(size):
+    width, height = size
+    image = Image.new("RGB", size, (90, 90, 90))
+    image.paste((250, 250, 250), (width // 2, 0, width, height // 2))  # upper right
+    image.paste((0, 0, 0), (0, height // 2, width // 2, height))  # lower left
+    tower = StandIn()
+    expected = [[0, 1], [-1, 0]]
+    assert guide(tower, [image], 2).tolist() == [expected]
+    assert guide(tower, [np.asarray(image)], 2, layers=(1, 4)).tolist() == [expected]
+    assert tower.layers == (1, 4)
+    assert guide(tower, [image], 4)[0].tolist() == np.kron(expected, np.ones((2, 2))).tolist()
+
+
+def test_the_settings_guidance_is_that_of_the_tower(tmp_path):
+    folder = tiny_clip_folder(tmp_path)
+    rng = np.random.default_rng(2)
+    images = [rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(3)]
+    found = load_guide(folder, layers=[0, 2], grid=4, k=0.5)(images)
+    tower = load_tower(folder)
+    maps = tower.cls_attention(tower.geometry.pixels(images), [0, 2])
+    assert (found == quantize(maps, 4, 0.5)).all()
+    assert np.abs(found).any()
+    # One by one, and as the tower's own copy of the picture.
+    singles = [guide(tower, [image], 4, 0.5, [0, 2])[0] for image in images]
+    assert (found == np.stack(singles)).all()
+
+
+def test_the_shipped_tower_raises_objects_more_often_than_background():
+    """With the settings of params.yaml, cells that hold an object get higher levels than cells that hold none."""
+    guidance = load().guidance
+    scenes = [sample_scene(seed, "validation", "bench") for seed in range(24)]
+    pictures = [render(scene) for scene in scenes]
+    levels = load_guide(ROOT / guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)(pictures)
+    assert levels.shape == (24, guidance.grid, guidance.grid)
+    assert set(np.unique(levels)) == {-1, 0, 1}
+    masks = np.stack([object_mask(scene) for scene in scenes]).astype(bool)
+    cell = masks.shape[-1] // guidance.grid
+    over_pixels = levels.repeat(cell, 1).repeat(cell, 2)
+    assert over_pixels[masks].mean() > over_pixels[~masks].mean() + 0.1

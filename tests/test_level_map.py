@@ -1,0 +1,102 @@
+"""The guidance map: where its cells fall, what it costs, and that it survives the entropy coder."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from components.codec import level_map
+from components.codec.wire import Reader, write
+from components.errors import CotamError
+from components.paths import ROOT
+
+grids = arrays.arrays(np.int8, arrays.array_shapes(min_dims=2, max_dims=2, max_side=12), elements=st.integers(-1, 1))
+TAIL = np.zeros(8, np.int64)  # a latent's symbols, which follow every map
+
+
+@given(grids)
+def test_a_map_survives_the_coder(levels):
+    payload = write(TAIL, TAIL, levels)
+    reader = Reader([payload, payload], len(TAIL), levels.shape)
+    for found in reader.levels():
+        assert found.dtype == np.int8
+        assert (found == levels).all()
+
+
+@given(grids)
+def test_a_map_costs_what_is_said(levels):
+    """Coded forty times over, so that the whole words of a stream do not hide the cost."""
+    tiled = np.tile(levels, (20, 2))
+    spent = 8 * (len(write(TAIL, TAIL, tiled)) - len(write(TAIL, TAIL, None)))
+    assert abs(spent - level_map.cost_bits(tiled)) <= 32 + 0.001 * spent
+
+
+def test_the_cost_of_small_maps_by_hand():
+    for levels, frequencies in [
+        ([[0]], [39536]),
+        ([[1, 1]], [12000, 24000]),  # the second has a neighbour of +1
+        ([[-1], [-1]], [14000, 23000]),
+        ([[1, -1], [0, 0]], [12000, 6000, 35536, 36536]),
+        ([[1, 1], [1, 1]], [12000, 24000, 24000, 36000]),
+    ]:
+        expected = -np.log2(np.array(frequencies) / 65536).sum()
+        assert level_map.cost_bits(np.array(levels, np.int8)) == pytest.approx(expected)
+
+
+def test_every_row_of_frequencies_is_whole():
+    for row in level_map.FREQUENCIES:
+        assert sum(row) == 65536
+        assert min(row) > 0
+
+
+def test_an_even_map_is_cheap_and_any_map_is_short():
+    assert level_map.cost_bits(np.zeros((8, 8), np.int8)) < 64
+    worst = np.indices((8, 8)).sum(0) % 2 * 2 - 1
+    assert level_map.cost_bits(worst.astype(np.int8)) < 64 * 4.1
+
+
+def test_cells_lie_on_positions_as_the_document_says():
+    example = re.search(r"8 cells on 21 positions.*?\n\n +([0-9 ]+)\n", (ROOT / "docs/bitstream.md").read_text(), re.S)
+    expected = [int(cell) for cell in example.group(1).split()]
+    assert [(2 * i + 1) * 8 // 42 for i in range(21)] == expected
+    # One column of eight cells, told apart one at a time.
+    for cell in range(8):
+        levels = np.zeros((8, 1), np.int8)
+        levels[cell] = 1
+        found = level_map.quality_map(4, (21, 3), levels, 10)
+        assert (found == np.array([4 + (at == cell) for at in expected])[:, None]).all()
+
+
+@given(grids, st.tuples(st.integers(1, 30), st.integers(1, 30)), st.integers(0, 9))
+def test_a_position_has_the_quality_of_the_cell_around_its_centre(levels, size, quality):
+    found = level_map.quality_map(quality, size, levels, 10)
+    assert found.shape == size
+    assert found.dtype == np.int64
+    rows, columns = levels.shape
+    for r in range(size[0]):
+        for c in range(size[1]):
+            # Half-open cells: [k / rows, (k + 1) / rows).
+            row = max(k for k in range(rows) if k * 2 * size[0] <= (2 * r + 1) * rows)
+            column = max(k for k in range(columns) if k * 2 * size[1] <= (2 * c + 1) * columns)
+            assert found[r, c] == min(max(quality + levels[row, column], 0), 9)
+
+
+def test_without_a_map_the_quality_is_everywhere():
+    assert (level_map.quality_map(7, (3, 2), None, 10) == np.full((3, 2), 7)).all()
+
+
+def test_qualities_end_at_the_ends():
+    up, down = np.ones((1, 1), np.int8), -np.ones((1, 1), np.int8)
+    assert level_map.quality_map(9, (1, 1), up, 10).item() == 9
+    assert level_map.quality_map(0, (1, 1), down, 10).item() == 0
+    assert level_map.quality_map(2, (1, 1), up, 3).item() == 2
+
+
+def test_what_is_no_map_is_refused():
+    assert level_map.check(np.array([[1, 0, -1]])).dtype == np.int8
+    for wrong in (np.array([[2]]), np.array([[0.5]]), np.zeros((3, 0)), np.zeros((255, 2)), np.zeros(3)):
+        with pytest.raises(CotamError, match="level map"):
+            level_map.check(wrong)
