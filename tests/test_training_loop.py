@@ -13,6 +13,8 @@ import torch
 
 from components.adapter import AdapterConfig, LatentAdapter
 from components.adapter.losses import low_loss
+from components.errors import CotamError
+from components.training.checkpoint import load_checkpoint
 from components.training.loop import Schedule, train
 
 SCHEDULE = Schedule(epochs=2, batch=4, learning_rate=3e-3)
@@ -70,7 +72,7 @@ def run(checkpoint: Path, log=None, schedule: Schedule = SCHEDULE) -> tuple[str,
 def test_a_killed_training_resumes_to_the_same_bits(tmp_path):
     undisturbed = run(tmp_path / "undisturbed")
 
-    code = f"from pathlib import Path; from tests.test_training_loop import *; run(Path({str(tmp_path / 'killed')!r}), Killer())"
+    code = f"from tests.test_training_loop import *; run(Path({str(tmp_path / 'killed')!r}), Killer())"
     root = Path(__file__).resolve().parents[1]
     killed = subprocess.run([sys.executable, "-c", code], cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert killed.returncode == -signal.SIGKILL
@@ -96,6 +98,23 @@ def test_a_finished_training_is_not_repeated(tmp_path):
     log = Recorder()
     assert run(tmp_path / "checkpoint", log) == finished
     assert not log.points
+
+
+def test_a_diverged_training_is_said_and_leaves_the_last_good_checkpoint(tmp_path):
+    class Overflow(Toy):
+        def batch(self, epoch: int, examples: np.ndarray) -> dict[str, torch.Tensor]:
+            return super().batch(epoch, examples) | ({"patches": torch.tensor(float("inf"))} if epoch else {})
+
+    adapter = LatentAdapter(AdapterConfig(latent_channels=4, feature_dim=8, grid=(4, 4), width=16, heads=2))
+
+    def loss(model, batch):
+        return low_loss(batch["patches"], torch.zeros(1), model(batch["y_hat"], batch["quality_map"])), {}
+
+    with pytest.raises(CotamError, match="diverged: at step 4 the loss is no number; lower the learning rate"):
+        train(adapter, loss, Overflow(), SCHEDULE, checkpoint=tmp_path / "checkpoint", every=2)
+    position = load_checkpoint(tmp_path / "checkpoint", adapter, torch.optim.AdamW(adapter.parameters()))
+    assert position["step"] == 4
+    assert all(parameter.isfinite().all() for parameter in adapter.parameters())
 
 
 @pytest.mark.parametrize("steps", [1, 20, 1000])

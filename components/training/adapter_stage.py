@@ -4,7 +4,9 @@ Codec and tower are frozen; only the adapter learns (paper, sections 3.3 and 4.1
 measures both losses on the held-out images, with and without the adapter.
 """
 
+import shutil
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +16,8 @@ from components.adapter import AdapterConfig, LatentAdapter
 from components.adapter.losses import high_loss, low_loss
 from components.codec.codec import Codec
 from components.data.reader import ShardReader
-from components.files import read_json, sha256, write_json
+from components.files import sha256_tree, write_json
+from components.paths import instance_name
 from components.step_inputs import StepInputs
 from components.training.feature_store import FeatureStore, Plan, store_key
 from components.training.loop import Loss, Schedule, accelerator, train
@@ -31,7 +34,8 @@ class AdapterStage:
         params = inputs.params
         self.codec = Codec.from_pretrained(inputs.codec_weights)
         self.tower = training_tower(load_tower(inputs.mllm_weights, bf16=True))
-        guide = training_tower(load_tower(inputs.tower_weights))
+        # On the CPU, as it guides an encoder (components/evaluation/coding.py): the maps are those of real streams.
+        guide = load_tower(inputs.tower_weights)
         plan = Plan(
             seed=params.seed,
             qualities=params.adapter.qualities,
@@ -41,12 +45,20 @@ class AdapterStage:
             grid=params.guidance.grid,
             k=params.guidance.k,
         )
-        shards = inputs.paths.shards
-        weights = read_json(inputs.paths.weights)
-        origin = {"shards": sha256(shards / "manifest.json"), "weights": repr(sorted(weights.items()))}
+        reader = ShardReader(inputs.paths.shards, params.seed)
+        origin = {"shards": reader.fingerprint} | {
+            name: sha256_tree(folder)
+            for name, folder in (
+                ("codec", inputs.codec_weights),
+                ("guide", inputs.tower_weights),
+                ("tower", inputs.mllm_weights),
+            )
+        }
         # Beside the stages' own work folders: both stages read the same store.
-        folder = inputs.paths.root / ".cotam/work/features" / store_key(plan, origin)
-        self.store = FeatureStore(folder, ShardReader(shards, params.seed), plan, self.codec, guide, self.tower)
+        stores = inputs.paths.root / ".cotam/work/features" / instance_name(inputs.codec, inputs.mllm)
+        folder = stores / store_key(plan, origin)
+        _remove_others(folder)
+        self.store = FeatureStore(folder, reader, plan, self.codec, guide, self.tower)
 
     def new_adapter(self) -> LatentAdapter:
         """A silent adapter in the units of the store's latents; the same for the same seed."""
@@ -69,7 +81,8 @@ class AdapterStage:
         """Train, validate, and write the stage's results."""
         params, inputs = self.inputs.params.adapter, self.inputs
         schedule = Schedule(epochs, params.batch, params.learning_rate)
-        last = train(adapter, loss, self.store, schedule, checkpoint=inputs.work / "checkpoint.safetensors", log=inputs.log)
+        checkpoint = inputs.work / "checkpoint.safetensors"
+        last = train(adapter, loss, self.store, schedule, checkpoint=checkpoint, log=inputs.log)
         measured = validate(adapter, self.tower, self.store)
         adapter.save(inputs.out / "adapter")
         write_json(inputs.out / "metrics.json", {"training": last, "validation": measured})
@@ -82,6 +95,13 @@ def training_tower(tower: ClipTower) -> ClipTower:
         # On CPUs plain matrix products in bfloat16 are more than twice as fast as the fused attention.
         tower.model.set_attn_implementation("eager")
     return tower.to(device)
+
+
+def _remove_others(folder: Path) -> None:
+    """Remove the stores of earlier settings, weights or code: each may take gigabytes, and nobody asks for it again."""
+    for other in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        if other != folder:
+            shutil.rmtree(other, ignore_errors=True)
 
 
 def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: ClipTower) -> Tensor:

@@ -10,7 +10,7 @@ where a killed run stopped.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -23,16 +23,18 @@ from torch import Tensor
 
 from components.closure import import_closure
 from components.codec.codec import Codec
+from components.codec.guidance import guide
 from components.environment import numeric_fingerprint
 from components.errors import CotamError
 from components.files import sha256
 from components.paths import ROOT
 from components.progress import track
-from components.training.draws import cut, draw
+from components.training.draws import Draw, cut, draw
 from components.training.table import Column, Table
 from components.vision import ClipTower
 
 PORTION = 32  # images that go through codec and tower together; part of the result, as batched sums differ
+SAMPLE = 1024  # views that scales are measured on
 
 
 class Images(Protocol):
@@ -76,7 +78,7 @@ class Plan:
             CotamError: there are fewer than two images.
         """
         if images < 2:
-            raise CotamError(f"The shards hold {images} image(s), but training needs at least 2; shard a larger folder.")
+            raise CotamError(f"The shards hold {images} image(s), training needs at least 2; shard a larger folder.")
         held_out = max(1, min(self.held_out, images // 5))
         return images - held_out, held_out
 
@@ -91,11 +93,13 @@ def store_key(plan: Plan, inputs: dict[str, str]) -> str:
 class FeatureStore:
     """The filled tables, as training examples (`__len__`, `order`, `batch`) and as validation batches."""
 
-    def __init__(self, folder: Path, images: Images, plan: Plan, codec: Codec, guide: ClipTower, tower: ClipTower):
+    def __init__(
+        self, folder: Path, images: Images, plan: Plan, codec: Codec, guide_tower: ClipTower, tower: ClipTower
+    ):
         """Open the store in `folder`, filling what is missing.
 
         Args:
-            guide: the CLIP whose attention guides the bits.
+            guide_tower: the CLIP whose attention guides the bits.
             tower: the MLLM's; its features are the targets.
         """
         self.plan = plan
@@ -118,7 +122,7 @@ class FeatureStore:
                 views,
             )
             if self.images.filled < len(images):
-                self._fill(images, size, codec, guide, tower)
+                self._fill(images, size, codec, guide_tower, tower)
 
     def __len__(self) -> int:
         """Images to train on."""
@@ -139,6 +143,20 @@ class FeatureStore:
         examples = np.asarray(examples)
         return self._tensors(examples, examples * self.plan.draws + epoch % self.plan.draws)
 
+    def scales(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The units of what an adapter reads and says, over all training views or `SAMPLE` of them evenly spread.
+
+        Returns:
+            Mean and deviation of each latent channel (C,), and the root mean square of E(x) - E(x^) in each feature
+            (D,), float32.
+        """
+        count = self._training * self.plan.draws
+        views = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
+        batch = self._tensors(views // self.plan.draws, views)
+        y_hat, lost = batch["y_hat"].double(), (batch["patches"] - batch["decoded"]).double()
+        mean_C, std_C = y_hat.mean((0, 2, 3)), y_hat.std((0, 2, 3), correction=0)
+        return mean_C.float(), std_C.float(), lost.square().mean((0, 1)).sqrt().float()
+
     def held_out(self, quality: int, size: int) -> Iterator[dict[str, Tensor]]:
         """The held-out images, guided around base quality `quality`, in batches of at most `size`."""
         kinds = len(self.plan.validation_qualities)
@@ -157,26 +175,45 @@ class FeatureStore:
             name: rows(self.images, name, images) for name in self.images.columns
         }
 
-    def _looks(self, image: int) -> list[tuple[int, bool]]:
-        """(quality, guided) of every view of an image, in the order of the rows."""
+    def _looks(self, image: int) -> list[Draw]:
+        """Every view of an image, in the order of the rows."""
         if image >= self._training:
-            return [(quality, True) for quality in self.plan.validation_qualities]
-        drawn = (draw(self.plan.seed, epoch, image, self.plan.qualities) for epoch in range(self.plan.draws))
-        return [(view.quality, view.guided) for view in drawn]
-
-    def _fill(self, images: Images, size: int, codec: Codec, guide: ClipTower, tower: ClipTower) -> None:
-        starts = range(self.images.filled, len(images), PORTION)
-        for start in track(starts, "Decoding the training images"):
-            numbers = range(start, min(start + PORTION, len(images)))
-            pictures = [cut(images.image(number), size, self.plan.seed, number) for number in numbers]
-            looks = [look for number in numbers for look in self._looks(number)]
-            of = [i for i, number in enumerate(numbers) for _ in self._looks(number)]
-            # Views first: the images' row count is what says how far the store is.
-            self.views.filled = self._first_view(start)
-            for views in self._decode(pictures, of, looks, codec, guide, tower):
-                self.views.append(views)
-            self.images.append(_targets(pictures, tower))
+            return [Draw(quality, True) for quality in self.plan.validation_qualities]
+        return [draw(self.plan.seed, epoch, image, self.plan.qualities) for epoch in range(self.plan.draws)]
 
     def _first_view(self, image: int) -> int:
+        """The row of an image's first view."""
         training = min(image, self._training)
         return training * self.plan.draws + (image - training) * len(self.plan.validation_qualities)
+
+    @torch.no_grad()
+    def _fill(self, images: Images, size: int, codec: Codec, guide_tower: ClipTower, tower: ClipTower) -> None:
+        plan = self.plan
+        for start in track(range(self.images.filled, len(images), PORTION), "Decoding the training images"):
+            numbers = range(start, min(start + PORTION, len(images)))
+            pictures = [cut(images.image(number), size, plan.seed, number) for number in numbers]
+            levels = guide(guide_tower, pictures, plan.grid, plan.k, plan.layers)
+            looks = [(place, look) for place, number in enumerate(numbers) for look in self._looks(number)]
+            decoded = codec.reconstruct(
+                [pictures[place] for place, _ in looks],
+                [look.quality for _, look in looks],
+                [levels[place] if look.guided else None for place, look in looks],
+            )
+            # Views first: the images' row count is what says how far the store is.
+            self.views.rewind(self._first_view(start))
+            self.views.append(
+                {
+                    "y_hat": np.stack([item.latent for item in decoded]),
+                    "quality_map": np.stack([item.level_map for item in decoded]),
+                    "decoded": _patches([item.image for item in decoded], tower).cpu().numpy(),
+                }
+            )
+            patches_BND = _patches(pictures, tower)
+            features_BND = tower.forward_from_patches(patches_BND).consumed_BND
+            self.images.append({"patches": patches_BND.cpu().numpy(), "features": features_BND.cpu().numpy()})
+
+
+def _patches(pictures: Sequence[Image.Image | np.ndarray], tower: ClipTower) -> Tensor:
+    """E: pictures of the tower's own size -> (B, N, D)."""
+    device = next(tower.parameters()).device
+    return tower.patch_embed(tower.geometry.pixels(pictures).to(device))

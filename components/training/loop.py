@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from components.errors import CotamError
 from components.progress import track
 from components.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -89,6 +90,9 @@ def train(
 
     Returns:
         The mean of the loss and of its parts over the last epoch.
+
+    Raises:
+        CotamError: the loss is no longer a finite number.
     """
     here = accelerator()
     optimizer = torch.optim.AdamW(
@@ -120,6 +124,8 @@ def train(
         stepper.zero_grad()
 
         values = {"loss": total.item()} | {name: value.item() for name, value in parts.items()}
+        if not math.isfinite(values["loss"]):
+            raise CotamError(f"The training diverged: at step {step} the loss is no number; lower the learning rate.")
         sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
         if log is not None and here.is_main_process:
             _report(log, values | {"learning_rate": schedule.rate(step, steps)}, step)

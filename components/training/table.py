@@ -4,6 +4,7 @@ Each column is a raw file of fixed-size rows; `filled.json` says up to which row
 are written again. Reading goes through memory maps, so that a table may be larger than memory.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,12 @@ class Table:
             write_json(self._progress, 0)
         self.filled: int = read_json(self._progress)
 
+    def rewind(self, rows: int) -> None:
+        """Forget all rows from number `rows` on."""
+        if rows > self.filled:
+            raise ValueError(f"{self.folder} has only {self.filled} rows")
+        self.filled = rows
+
     def append(self, values: dict[str, np.ndarray]) -> None:
         """Write the next rows: all columns, arrays (n, *shape), converted to the column's dtype."""
         counts = {len(value) for value in values.values()}
@@ -50,6 +57,8 @@ class Table:
             with open(self._path(name), "r+b") as file:
                 file.seek(self.filled * column.row_bytes)
                 file.write(value.tobytes())
+                file.flush()
+                os.fsync(file.fileno())  # before the progress does, or a power cut would leave rows of zeros
         self.filled += counts.pop()
         write_json(self._progress, self.filled)
 
