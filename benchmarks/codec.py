@@ -1,0 +1,220 @@
+"""How long the codec takes, plain and guided, and how many bits it spends beside JPEG and WebP.
+
+    cotam bench codec [--json]         or: python benchmarks/codec.py --scenes 96 --rounds 5
+
+Time: single pictures, plain and guided in turns, in alternating order; what counts is the ratio within pairs (paper,
+Table 2: +2.9 % to encode and +5.2 % to decode, adapter included, on a GPU and with networks a hundred times larger).
+Rate: scenes of both styles that no codec was trained on, and photographs. Headers are left out, as on a small picture
+they say nothing about a format's coding: bits per pixel at equal PSNR, and BD-rates by the rules of
+components/evaluation/bd_rate.py.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from components import config
+from components.baselines import conventional
+from components.codec import Codec
+from components.codec.container import HEADER_BYTES
+from components.environment import use_threads
+from components.evaluation.bd_rate import Curve, bd_rate
+from components.evaluation.coding import load_guide
+from components.evaluation.pictures import Pictures, photographs, psnr
+from components.progress import track
+from components.scenes import render, sample_scene
+
+QUALITIES = range(10)
+TIMED_AT = 4
+COMPARED_AT = (0, 2, 4, 6, 8)
+JPEG_QUALITIES = (1, 5, 10, 20, 35, 50, 75, 85, 92, 97)
+WEBP_QUALITIES = (0, 5, 10, 20, 35, 50, 75, 85, 92, 97)
+
+Pair = tuple[float, float]
+"""Seconds of the plain and of the guided run."""
+
+
+def measure(scenes: int, rounds: int, codec_name: str) -> dict:
+    """Everything that is reported.
+
+    Args:
+        scenes: how many of each style.
+        rounds: how often every photograph is timed.
+        codec_name: as `Codec.from_pretrained` takes it.
+    """
+    guidance = config.load().guidance
+    codec = Codec.from_pretrained(codec_name)
+    guide = load_guide(guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)
+    sets = {"photographs": photographs()} | {
+        f"scenes, {style}": {str(i): render(sample_scene(i, "validation", style)) for i in range(scenes)}
+        for style in ("bench", "train")
+    }
+    timed = {"photographs": list(sets["photographs"].values()) * rounds}
+    timed["scenes, bench"] = list(sets["scenes, bench"].values())[: 8 * rounds]
+    return {
+        "codec": codec.model_id,
+        "scenes": scenes,
+        "rounds": rounds,
+        "time": {name: times(codec, guide, pictures, name) for name, pictures in timed.items()},
+        "rate": {name: rates(codec, pictures, name) for name, pictures in sets.items()},
+    }
+
+
+def times(codec: Codec, guide: Callable, pictures: Sequence[np.ndarray], name: str) -> dict:
+    """Milliseconds per picture of both ways, and the ratio guided / plain, to encode and to decode."""
+
+    def plain(picture: np.ndarray) -> bytes:
+        return codec.encode([picture], TIMED_AT)[0]
+
+    def guided(picture: np.ndarray) -> bytes:
+        return codec.encode([picture], TIMED_AT, guide([picture]))[0]
+
+    streams = plain(pictures[0]), guided(pictures[0])  # what is only done once is done now
+    codec.decode(streams)
+    encode: list[Pair] = []
+    decode: list[Pair] = []
+    for turn, picture in enumerate(track(pictures, f"Timing {name}")):
+        spent, streams = _in_turns([lambda p=picture: plain(p), lambda p=picture: guided(p)], turn)
+        encode.append(spent)
+        spent, _ = _in_turns([lambda s=stream: codec.decode([s]) for stream in streams], turn)
+        decode.append(spent)
+    total = [(e[0] + d[0], e[1] + d[1]) for e, d in zip(encode, decode, strict=True)]
+    return {"encode": _summary(encode), "decode": _summary(decode), "total": _summary(total)}
+
+
+def _in_turns(works: list[Callable], turn: int) -> tuple[Pair, list]:
+    """Seconds and results of both works; which one goes first alternates."""
+    seconds, results = [0.0, 0.0], [None, None]
+    for k in (0, 1) if turn % 2 else (1, 0):
+        start = time.perf_counter()
+        results[k] = works[k]()
+        seconds[k] = time.perf_counter() - start
+    return (seconds[0], seconds[1]), results
+
+
+def _summary(pairs: list[Pair]) -> dict:
+    ratios = [guided / plain for plain, guided in pairs]
+    low, _, high = statistics.quantiles(ratios, n=4)
+    return {
+        "pairs": len(pairs),
+        "plain_ms": round(1000 * statistics.median(plain for plain, _ in pairs), 2),
+        "guided_ms": round(1000 * statistics.median(guided for _, guided in pairs), 2),
+        "ratio": {
+            "median": round(statistics.median(ratios), 4),
+            "lower_quartile": round(low, 4),
+            "upper_quartile": round(high, 4),
+        },
+    }
+
+
+def rates(codec: Codec, pictures: Pictures, name: str) -> dict:
+    """Curves of the codec and of both yardsticks, what they need at equal PSNR, and BD-rates."""
+    originals = list(pictures.values())
+
+    def by_codec(quality: int) -> tuple[float, float]:
+        streams = codec.encode(originals, quality)
+        decoded = [found.image for found in codec.decode(streams)]
+        return _point(originals, decoded, [len(stream) - HEADER_BYTES for stream in streams])
+
+    def by(write: Callable) -> Callable[[int], tuple[float, float]]:
+        def point(quality: int) -> tuple[float, float]:
+            files = [write(picture, quality) for picture in originals]
+            decoded = [conventional.decode(file) for file in files]
+            return _point(originals, decoded, [len(file) - conventional.header_bytes(file) for file in files])
+
+        return point
+
+    curve = [by_codec(quality) for quality in track(QUALITIES, f"Coding {name}")]
+    others = {
+        "jpeg": [by(conventional.jpeg_encode)(quality) for quality in JPEG_QUALITIES],
+        "webp": [by(conventional.webp_encode)(quality) for quality in WEBP_QUALITIES],
+    }
+    return {
+        "pictures": len(originals),
+        "curve": [{"quality": q, "bpp": bpp, "psnr": score} for q, (bpp, score) in enumerate(curve)],
+        "rate_rises": _rises([bpp for bpp, _ in curve]),
+        "psnr_rises": _rises([score for _, score in curve]),
+        "bpp_at_equal_psnr": [
+            {"quality": q, "psnr": curve[q][1], "codec": curve[q][0]}
+            | {other: _bpp_at(points, curve[q][1]) for other, points in others.items()}
+            for q in COMPARED_AT
+        ],
+        "bd_rate": {other: _number(bd_rate(_as_curve(points), _as_curve(curve))) for other, points in others.items()},
+    }
+
+
+def _point(originals: list[np.ndarray], decoded: list[np.ndarray], sizes: list[int]) -> tuple[float, float]:
+    """Bits per pixel without headers, and PSNR; means over the pictures."""
+    bpp = [8 * size / (image.shape[0] * image.shape[1]) for size, image in zip(sizes, originals, strict=True)]
+    scores = [psnr(image, found) for image, found in zip(originals, decoded, strict=True)]
+    return float(np.mean(bpp)), float(np.mean(scores))
+
+
+def _bpp_at(points: list[tuple[float, float]], score: float) -> float | None:
+    """Bits per pixel where a curve reaches a PSNR, linear in log rate; None outside it."""
+    bpp, scores = _as_curve(sorted(points, key=lambda point: point[1]))
+    return _number(np.exp(np.interp(score, scores, np.log(bpp), left=np.nan, right=np.nan)))
+
+
+def _as_curve(points: list[tuple[float, float]]) -> Curve:
+    bpp, scores = zip(*points, strict=True)
+    return np.array(bpp), np.array(scores)
+
+
+def _rises(values: list[float]) -> bool:
+    return bool(np.all(np.diff(values) > 0))
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def _print(result: dict) -> None:
+    print(f"codec {result['codec']}, {result['threads']} threads, one picture at a time at quality {TIMED_AT}")
+    print(f"\n{'':24}{'plain':>11}{'guided':>11}   guided / plain (median, quartiles of the pairs)")
+    for name, ways in result["time"].items():
+        for way, found in ways.items():
+            ratio = found["ratio"]
+            print(
+                f"{name + ', ' + way:24}{found['plain_ms']:8.1f} ms{found['guided_ms']:8.1f} ms   "
+                f"{ratio['median']:.3f} ({ratio['lower_quartile']:.3f} to {ratio['upper_quartile']:.3f}, "
+                f"{found['pairs']} pairs)"
+            )
+    for name, found in result["rate"].items():
+        print(f"\n{name}: {found['pictures']} pictures, bits per pixel without headers at equal PSNR")
+        print("quality   PSNR    codec     JPEG     WebP")
+        for row in found["bpp_at_equal_psnr"]:
+            cells = (f"{row[other]:9.4f}" if row[other] else f"{'-':>9}" for other in ("codec", "jpeg", "webp"))
+            print(f"{row['quality']:7d}{row['psnr']:7.2f}{''.join(cells)}")
+        saved = (f"{value:+.1f} % against {other}" for other, value in found["bd_rate"].items() if value is not None)
+        print(f"BD-rate {', '.join(saved)}")
+        wobbles = [what for what in ("rate", "psnr") if not found[f"{what}_rises"]]
+        print(f"over the ten qualities {' and '.join(wobbles) or 'nothing'} fails to rise")
+
+
+def main() -> int:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--codec", metavar="PATH-OR-NAME", default="pretrained/codec/elic-micro")
+    parser.add_argument("--scenes", type=int, default=32, help="scenes of each style")
+    parser.add_argument("--rounds", type=int, default=3, help="how often every photograph is timed")
+    parser.add_argument("--threads", type=int, default=config.load().threads, help="(default: that of params.yaml)")
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+    args = parser.parse_args()
+    use_threads(args.threads)
+    result = {"threads": args.threads} | measure(args.scenes, args.rounds, args.codec)
+    if args.json:
+        print(json.dumps(result, indent=2))
+    else:
+        _print(result)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
