@@ -34,7 +34,7 @@ class Coder:
             write = conventional.jpeg_encode if setting.method == JPEG else conventional.webp_encode
             return {name: write(picture, quality) for name, picture in pictures.items()}
         files: Files = {}
-        for names in _portions(pictures):
+        for names in portions(pictures):
             portion = [pictures[name] for name in names]
             levels = self.guide(portion) if setting.method == COTAM else None
             files |= zip(names, self.codec.encode(portion, quality, levels), strict=True)
@@ -43,7 +43,7 @@ class Coder:
     def decode(self, files: Files) -> "dict[str, Decoded]":
         """What the codec makes of its files."""
         decoded: dict[str, Decoded] = {}
-        for names in _portions(files):
+        for names in portions(files):
             decoded |= zip(names, self.codec.decode([files[name] for name in names]), strict=True)
         return decoded
 
@@ -70,7 +70,8 @@ def load_guide(tower_folder, *, layers: Sequence[int], grid: int, k: float) -> G
     return lambda pictures: guide(tower, pictures, grid, k, layers)
 
 
-def _portions(names: Pictures | Files) -> Iterator[list[str]]:
+def portions(names: Pictures | Files) -> Iterator[list[str]]:
+    """Names that are coded together, in order."""
     ordered = list(names)
     for start in range(0, len(ordered), PORTION):
         yield ordered[start : start + PORTION]

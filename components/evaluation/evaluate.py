@@ -4,6 +4,7 @@ What a setting (method and quality) scored on a style is written to the work fol
 killed evaluation goes on where it was.
 """
 
+import importlib
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from components.evaluation.coding import Coder
-from components.evaluation.pictures import benchmark_pictures
+from components.evaluation.pictures import benchmark_names, benchmark_pictures
 from components.evaluation.receive import Receiver
 from components.evaluation.scores import question_rows
 from components.evaluation.streams import CLEAN, COTAM, Setting, Streams
@@ -25,11 +26,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Models:
-    """The folders of what takes part, and of what is asked about."""
+    """The folders of what takes part, and of what is asked about. Only `cotam` needs an adapter."""
 
     codec: Path
     mllm: Path
-    adapter: Path
+    adapter: Path | None
     benchmarks: Path
     streams: Path
 
@@ -44,8 +45,10 @@ class Models:
         from components.mllm import load_mllm
         from components.mllm.mllm import check_fit
 
-        codec, mllm, adapter = Codec.from_pretrained(self.codec), load_mllm(self.mllm), LatentAdapter.load(self.adapter)
-        check_fit(adapter, codec.config.latent_channels, mllm.tower)
+        codec, mllm = Codec.from_pretrained(self.codec), load_mllm(self.mllm)
+        adapter = None if self.adapter is None else LatentAdapter.load(self.adapter)
+        if adapter is not None:
+            check_fit(adapter, codec.config.latent_channels, mllm.tower)
         return Receiver(self.benchmarks, Streams(self.streams), Coder(codec), mllm, adapter)
 
 
@@ -67,10 +70,25 @@ Outcomes = dict[Job, dict[str, Any]]
 
 
 def evaluate(models: Models, styles: Sequence[str], work: Path, workers: int) -> Outcomes:
-    """Ask about everything in the streams, and about the clean images."""
-    settings = [CLEAN, *Streams(models.streams).settings]
+    """Ask about everything in the streams, and about the clean images.
+
+    Args:
+        models: the folders of what takes part.
+        styles: of the benchmarks, each a folder of them.
+        work: keeps the outcome of every job that was finished; an evaluation on the same inputs goes on from there.
+        workers: processes, which change nothing but the time.
+
+    Raises:
+        CotamError: something is missing, damaged, or does not belong together; or a worker was killed.
+    """
+    streams = Streams(models.streams)
+    for style in styles:
+        streams.check(style, benchmark_names(models.benchmarks / style))
+    settings = [CLEAN, *streams.settings]
     jobs = [Job(setting, style) for style in styles for setting in settings]
     missing = [job for job in jobs if not (work / job.file).exists()]
+    if missing:
+        importlib.import_module("components.evaluation.suite")  # lmms-eval: slow, and so before the processes part
     finished = run_jobs(missing, lambda: _asker(models, styles), workers)
     for job, outcome in track(finished, "asking the MLLM", len(missing)):
         write_json(work / job.file, outcome)

@@ -40,7 +40,7 @@ def points_of(style: Mapping[str, Any]) -> list[Point]:
 
 
 def flat_metrics(codec: str, points: list[Point]) -> dict[str, float]:
-    """`score.METHOD.QUALITY.BENCHMARK`, `bpp.METHOD.QUALITY`, `bd_rate.METHOD.BENCHMARK`, as far as they are defined."""
+    """What is defined of `score.METHOD.QUALITY.BENCHMARK`, `bpp.METHOD.QUALITY` and `bd_rate.METHOD.BENCHMARK`."""
     found: dict[str, float] = {}
     for point in points:
         name = point.setting.method if point.setting == CLEAN else f"{point.setting.method}.{point.setting.quality}"

@@ -12,16 +12,29 @@ Pictures = dict[str, np.ndarray]
 """Image name -> uint8 (H, W, 3)."""
 
 
-def benchmark_pictures(folder: Path, limit: int | None = None) -> Pictures:
-    """The images of one style (`data/benchmarks/bench`), by name; the first `limit` of them.
+def benchmark_pictures(folder: Path) -> Pictures:
+    """The images of one style (`data/benchmarks/bench`), by name.
 
     Raises:
         CotamError: there are none.
     """
-    files = sorted((folder / "images").glob("*.png"))[:limit]
+    return {file.stem: np.array(Image.open(file).convert("RGB")) for file in _files(folder)}
+
+
+def benchmark_names(folder: Path) -> list[str]:
+    """The names of the images of one style.
+
+    Raises:
+        CotamError: there are none.
+    """
+    return [file.stem for file in _files(folder)]
+
+
+def _files(folder: Path) -> list[Path]:
+    files = sorted((folder / "images").glob("*.png"))
     if not files:
         raise CotamError(f"{folder} has no images; run `dvc repro benchmarks`.")
-    return {file.stem: np.array(Image.open(file).convert("RGB")) for file in files}
+    return files
 
 
 def photographs() -> Pictures:

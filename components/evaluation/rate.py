@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from components.codec.level_map import cost_bits
-from components.evaluation.coding import Coder, Guide, header_bits
+from components.evaluation.coding import Coder, Guide, header_bits, portions
 from components.evaluation.pictures import Pictures, psnr
 from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
 
@@ -85,17 +85,7 @@ def rates(
         cells: of a map.
         encode_ms: from `time_encoding`.
     """
-    styles: dict[str, Any] = {}
-    for job, result in coded.items():
-        if job.pictures == PHOTOGRAPHS:
-            continue
-        style = styles.setdefault(job.pictures, _style(pictures[job.pictures]))
-        style["methods"].setdefault(job.setting.method, {})[job.setting.quality] = {
-            "bits": result.bits,
-            "header_bits": result.header_bits,
-            "psnr": result.psnr,
-        }
-    found = {"schema": SCHEMA, "codec": codec, "styles": styles, "time": dict(encode_ms)}
+    found = {"schema": SCHEMA, "codec": codec, "styles": rates_of_styles(pictures, coded), "time": dict(encode_ms)}
     if PHOTOGRAPHS in pictures:
         found["photographs"] = {
             "images": list(pictures[PHOTOGRAPHS]),
@@ -112,9 +102,25 @@ def rates(
     return found
 
 
+def rates_of_styles(pictures: Mapping[str, Pictures], coded: Mapping[Job, Coded]) -> dict[str, Any]:
+    """`styles` of rates.json."""
+    styles: dict[str, Any] = {}
+    for job, result in coded.items():
+        if job.pictures == PHOTOGRAPHS:
+            continue
+        style = styles.setdefault(job.pictures, _style(pictures[job.pictures]))
+        style["methods"].setdefault(job.setting.method, {})[job.setting.quality] = {
+            "bits": result.bits,
+            "header_bits": result.header_bits,
+            "psnr": result.psnr,
+        }
+    return styles
+
+
 def map_costs(guide: Guide, pictures: Pictures) -> list[float]:
     """Bits that the map of each picture costs in its file."""
-    return [cost_bits(levels) for levels in guide(list(pictures.values()))]
+    maps = (guide([pictures[name] for name in names]) for names in portions(pictures))
+    return [cost_bits(levels) for portion in maps for levels in portion]
 
 
 def time_encoding(coder: Coder, codec: str, pictures: Pictures, quality: str) -> dict[str, Any]:

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 class Receiver:
     """Turns files into views. The original pictures are opened for `clean` alone."""
 
-    def __init__(self, benchmarks: Path, streams: Streams, coder: Coder, mllm: "Mllm", adapter: "LatentAdapter"):
-        """`benchmarks` holds a folder per style; `adapter` belongs to the coder's codec and the MLLM's tower."""
+    def __init__(self, benchmarks: Path, streams: Streams, coder: Coder, mllm: "Mllm", adapter: "LatentAdapter | None"):
+        """`benchmarks` holds a folder per style; `adapter` belongs to the coder's codec and the MLLM's tower.
+
+        Only `cotam` needs an adapter.
+        """
         self.benchmarks = benchmarks
         self.streams = streams
         self.coder = coder

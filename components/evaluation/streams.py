@@ -4,7 +4,9 @@ Rates are measured on these files and scores on what is decoded from them; nothi
 the evaluation. The zip stores them as they are, with no dates, so that equal files make equal archives.
 """
 
+import struct
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,11 +44,15 @@ def write_streams(path: Path, coded: Iterable[tuple[Setting, str, Files]]) -> No
                 archive.writestr(zipfile.ZipInfo(name), content)
 
 
+_DAMAGED = (OSError, ValueError, EOFError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error)
+"""What zipfile raises on archives that are none, cut short, or have flipped bits."""
+
+
 class Streams:
     """Reads what `write_streams` wrote."""
 
     def __init__(self, path: Path):
-        """Raises CotamError: the file is missing or is no zip of streams."""
+        """Raises CotamError: the file is missing, damaged, or no zip of streams."""
         self.path = path
         self._names: dict[tuple[Setting, str], dict[str, str]] = defaultdict(dict)
         try:
@@ -54,8 +60,8 @@ class Streams:
                 for name in archive.namelist():
                     method, quality, style, file = name.split("/")
                     self._names[Setting(method, quality), style][Path(file).stem] = name
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise CotamError(f"{path} holds no coded benchmarks ({error}); run `dvc repro rate`.") from None
+        except _DAMAGED as error:
+            raise self._unusable(f"holds no coded benchmarks ({error})") from None
 
     @property
     def settings(self) -> list[Setting]:
@@ -63,6 +69,30 @@ class Streams:
         return list(dict.fromkeys(setting for setting, _ in self._names))
 
     def files(self, setting: Setting, style: str) -> Files:
-        """Every image of a style as it was coded by a setting."""
-        with zipfile.ZipFile(self.path) as archive:
-            return {image: archive.read(name) for image, name in self._names[setting, style].items()}
+        """Every image of a style as it was coded by a setting.
+
+        Raises:
+            CotamError: there are none, or one is damaged.
+        """
+        names = self._names.get((setting, style))
+        if not names:
+            raise self._unusable(f"has no images of style {style} coded by {setting.method} at {setting.quality}")
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                return {image: archive.read(name) for image, name in names.items()}
+        except _DAMAGED as error:
+            raise self._unusable(f"is damaged ({error})") from None
+
+    def check(self, style: str, images: Iterable[str]) -> None:
+        """Make sure that every setting coded exactly these images.
+
+        Raises:
+            CotamError: it did not.
+        """
+        expected = set(images)
+        for setting in self.settings:
+            if set(self._names.get((setting, style), ())) != expected:
+                raise self._unusable(f"does not belong to these benchmarks (style {style})")
+
+    def _unusable(self, what: str) -> CotamError:
+        return CotamError(f"{self.path} {what}; run `dvc repro rate`.")

@@ -7,7 +7,8 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from typing import TypeVar
+from functools import partial
+from typing import NoReturn, TypeVar
 
 import torch
 
@@ -29,7 +30,10 @@ def run_jobs(jobs: Sequence[Job], start: Start, workers: int) -> Iterator[tuple[
 
     Raises:
         CotamError: a worker was killed, as the kernel does when memory runs out.
+        Exception: what `start` or a job raised.
     """
+    if not jobs:
+        return
     if workers == 1 or len(jobs) == 1 or torch.cuda.is_available():
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -57,8 +61,16 @@ def _enter(start: Start) -> None:
     global _do
     die_with_parent()
     torch.set_num_threads(1)
-    _do = start()
+    try:
+        _do = start()
+    except Exception as error:
+        # Raised here it would look like a killed worker; with the first job it reaches the caller as it is.
+        _do = partial(_fail, error)
 
 
 def _do_job(job: Job) -> Result:
     return _do(job)
+
+
+def _fail(error: Exception, _: Job) -> NoReturn:
+    raise error
