@@ -2,12 +2,13 @@
 
     python -m flows.demo [--project FOLDER]
 
-It does what `make up`, `prefect deploy --all` and `prefect deployment run train-and-eval/local --watch` do, and shows
-every stage. Services that were running before are used and left running.
+It does what `make up` and `prefect deployment run train-and-eval/local --watch` do, and shows every stage. Services
+that were running before are used and left running.
 """
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from uuid import UUID
 
 from rich.console import Console
+from rich.text import Text
 
 from components.errors import CotamError
 from components.files import read_json
@@ -44,6 +46,7 @@ def demo(project: Path, console: Console) -> None:
         if owner not in (None, me):
             raise CotamError(f"Another demo is running here (process {owner.pid}): wait for it, or stop it.")
         os.environ.update(services.environment(project))
+        os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # between two looks at the run we see ourselves what is alive
         deploy(project)
         console.print(f"Prefect: {started['prefect'].url}   MLflow: {started['mlflow'].url}")
         follow(project, console)
@@ -73,16 +76,10 @@ def follow(project: Path, console: Console) -> None:
         stages: dict[str, StageView] = {}
         try:
             with console.status("waiting for the worker") as status:
-                for update in Follower(client, run_id).updates():
+                for update in Follower(client, run_id).updates(lambda: check_alive(project)):
                     stages = update.stages
-                    for view in stages.values():
-                        if shown.get(view.name) != view.state and view.state != "waiting":
-                            shown[view.name] = view.state
-                            console.print(f"  {view.name:32} {_state(view)}", highlight=False)
-                    for name, line in update.new_lines if not console.is_terminal else ():
-                        console.print(f"    {name} | {line}", highlight=False, markup=False)
-                    status.update(_now(stages))
-                    check_alive(project)
+                    show(console, update, shown)
+                    status.update(Text(_now(stages), no_wrap=True, overflow="ellipsis"))
         except BaseException:
             cancel(client, run_id)
             raise
@@ -92,10 +89,29 @@ def follow(project: Path, console: Console) -> None:
         if view.state == "failed":
             console.print(f"The last lines of {view.name}:", highlight=False)
             for line in view.lines[-FAILED_LINES:]:
-                console.print(f"    {line}", highlight=False, markup=False)
-    failed = ", ".join(view.name for view in stages.values() if view.state == "failed")
-    what = f"Stage {failed} failed" if failed else f"train-and-eval is {update.state.name.lower()}"
-    raise CotamError(f"{what}: {(update.state.message or 'see the worker log').splitlines()[0]}")
+                console.print(f"    {line}", highlight=False, markup=False, soft_wrap=True)
+    log = services.run_folder(project) / "worker.log"
+    if failed := ", ".join(view.name for view in stages.values() if view.state == "failed"):
+        raise CotamError(f"Stage {failed} failed: its last lines are above, the whole log is {log}.")
+    said = (update.state.message or "it does not say why").splitlines()[0]
+    reason = re.sub(r"^.*encountered an exception:? \w+: ", "", said)  # Prefect's words before ours
+    raise CotamError(f"train-and-eval is {update.state.name.lower()}: {reason} (The whole log is {log}.)")
+
+
+def show(console: Console, update, shown: dict[str, str]) -> None:
+    """Print which stages have changed since the last look (`shown`: name -> state), and what they said."""
+
+    def changed(*states: str) -> None:
+        for view in update.stages.values():
+            if shown.get(view.name) != view.state and view.state in states:
+                shown[view.name] = view.state
+                console.print(f"  {view.name:32} {_state(view)}", **plain)
+
+    plain = {"highlight": False, "markup": False, "soft_wrap": True}
+    changed("running")
+    for name, line in () if console.is_terminal else update.new_lines:
+        console.print(f"    {name} | {line}", **plain)
+    changed("done", "up to date", "restored", "failed", "skipped")
 
 
 def check_alive(project: Path) -> None:

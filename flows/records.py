@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import requests
+import httpx
 import yaml
 
 from components.tracking.client import TrackingClient, metric_point, tags
@@ -22,12 +22,11 @@ from components.tracking.stage_run import flatten
 logger = logging.getLogger(__name__)
 
 
-
 def start_parent(uri: str, name: str, project: Path, extra_tags: Mapping[str, Any]) -> str:
     """Start the run of an experiment, with every setting as a parameter, and return its id.
 
     Raises:
-        requests.RequestException: MLflow cannot be reached.
+        httpx.HTTPError: MLflow cannot be reached.
     """
     client = TrackingClient(uri)
     run_id = client.create_run(client.experiment(EXPERIMENT), name, {"kind": "experiment", **extra_tags})
@@ -35,6 +34,22 @@ def start_parent(uri: str, name: str, project: Path, extra_tags: Mapping[str, An
     if settings.exists():
         client.log_batch(run_id, params=flatten(yaml.safe_load(settings.read_text()) or {}))
     return run_id
+
+
+def open_parents(uri: str) -> list[dict[str, str]]:
+    """`run_id` and `prefect_flow_run` of the experiments that MLflow believes to be under way.
+
+    Raises:
+        httpx.HTTPError: MLflow cannot be reached.
+    """
+    client = TrackingClient(uri)
+    where = "attributes.status = 'RUNNING' and tags.kind = 'experiment'"
+    runs = client.search_runs([client.experiment(EXPERIMENT)], where)
+    return [
+        {"run_id": run["info"]["run_id"], "prefect_flow_run": tags(run)["prefect_flow_run"]}
+        for run in runs
+        if tags(run).get("prefect_flow_run")
+    ]
 
 
 def end_parent(uri: str, run_id: str, status: str, files: Iterable[Path] = ()) -> None:
@@ -69,7 +84,7 @@ def record_stage(project: Path, stage: str, tracking: Mapping[str, str], ran: bo
         return
     try:
         _record(TrackingClient(uri), parent_id, project, stage, ran, status)
-    except requests.RequestException as error:
+    except httpx.HTTPError as error:
         logger.warning("MLflow at %s did not take the record of stage %s: %s", uri, stage, error)
 
 

@@ -51,7 +51,8 @@ def restore_and_run(project: Path, stage: str | None, pool: str | None) -> int:
         if missing := [out.def_path for out in outs if not out.exists]:
             print(f"Stage {stage} ended well but did not leave {', '.join(missing)}.", file=sys.stderr)
             return 1
-    return dvc_main(["--cd", str(project), "push", "--run-cache", stage])
+    # With what it depends on: stages of this pool that it needed have been run as well.
+    return dvc_main(["--cd", str(project), "push", "--run-cache", "--with-deps", stage])
 
 
 def main() -> int:

@@ -21,6 +21,10 @@ from flows.records import record_stage
 OUTPUT = "| "
 """Begins every line of a run's log that its command printed, which tells it from what Prefect says."""
 
+HINTS = ("Generating lock file", "Updating lock file", "To track the changes with git", "git add dvc.lock")
+HINTS += ("To enable auto staging", "dvc config core.autostage", "Use `dvc push`")
+"""How lines begin that DVC prints after every stage, which are for a person who runs it by hand."""
+
 BUSY = ("busy, blocked by", "Unable to acquire lock")
 BUSY_WAIT_SECONDS = 2.0
 
@@ -98,7 +102,8 @@ def reproduce(
         try:
             for line in run_lines(command, project, env):
                 lines.append(line)
-                say(line)
+                if not line.lstrip().startswith(HINTS):
+                    say(line)
             return any(line.startswith(f"Running stage '{stage}'") for line in lines)
         except StageFailed as error:
             if not any(sign in line for line in lines for sign in BUSY):

@@ -2,8 +2,9 @@
 
     python -m flows.services up|down|status [--json]
 
-`up` starts what is not running and heals what died, clearing away what a killed worker left; `down` ends everything
-that `up` started. All state lies in the project's `.cotam` folder.
+`up` starts what is not running and heals what died, clearing away what a killed worker left, and puts the deployments
+of prefect.yaml into the server; `down` ends everything that `up` started. All state lies in the project's `.cotam`
+folder.
 """
 
 import argparse
@@ -233,6 +234,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.action == "up":
             up(args.project)
+            from flows.deploy import deploy  # which needs `environment` from here
+
+            deploy(args.project.resolve())
         elif args.action == "down":
             down(args.project)
     except CotamError as error:

@@ -14,7 +14,7 @@ from flows.run_stage import StageFailed, run_lines, stage_environment
 
 @flow(name="shard-dataset", flow_run_name="shard {source}")
 def shard_dataset(source: str, out: str) -> None:
-    """Do what `cotam shard SOURCE OUT` does, on the worker.
+    """Do what `cotam shard SOURCE -o OUT` does, on the worker.
 
     Args:
         source: a folder of images, or s3://bucket/prefix.
@@ -22,7 +22,7 @@ def shard_dataset(source: str, out: str) -> None:
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
-    command = [sys.executable, "-m", "components.cli", "shard", source, str(Path(out).expanduser().resolve())]
+    command = [sys.executable, "-m", "components.cli", "shard", source, "-o", str(Path(out).expanduser().resolve())]
     say, lines = get_run_logger().info, []
     try:
         for line in run_lines(command, ROOT, stage_environment(ROOT, {})):

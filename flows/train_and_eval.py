@@ -8,11 +8,18 @@ runs in a copy (`flows/workspace.py`), and the results come back under `results/
 """
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
-import requests
+import httpx
 from prefect import flow, get_run_logger
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
 
 from components.errors import CotamError
 from components.files import write_json
@@ -21,13 +28,13 @@ from components.paths import ROOT, Paths
 from components.tracking.registry import candidates, register
 from flows import workspace
 from flows.pipeline import Job, run_pipeline
-from flows.records import end_parent, start_parent
+from flows.records import end_parent, open_parents, start_parent
 
 
 @flow(name="train-and-eval")
 def train_and_eval(
     profile: str | None = None,
-    overrides: dict[str, str] | None = None,
+    overrides: dict[str, Any] | None = None,
     name: str | None = None,
     project: str | None = None,
     remote: bool = False,
@@ -39,12 +46,20 @@ def train_and_eval(
         overrides: dotted keys of params.yaml and their values.
         name: of the run in MLflow and of the results' folder; made from the changes if not given.
         project: the checkout to run; the one that this code is in by default.
-        remote: stages run on other machines, which share the DVC remote.
+        remote: stages run on other machines, which share the DVC remote and have this revision checked out.
+
+    Raises:
+        CotamError: a setting or the name is wrong, or MLflow does not answer.
+        PipelineFailed: a stage failed.
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
     checkout, overrides = Path(project or ROOT).resolve(), overrides or {}
     name = name or workspace.run_name(profile, overrides) or "default"
+    if "/" in name or name.startswith("."):
+        raise CotamError(f"A run cannot be called {name}: a folder has that name too, so no slash and no dot in front.")
+    if remote and (profile or overrides):
+        raise CotamError("Other machines do not see overrides: commit the changed params.yaml and run that.")
     if profile or overrides:
         folder = workspace.open_workspace(checkout, name, workspace.changed_settings(checkout, profile, overrides))
     else:
@@ -65,9 +80,13 @@ def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: 
     source, begun = workspace.source_of(folder), time.time()
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     tags = {"mlflow.source.git.commit": source.revision, "dirty": str(source.dirty).lower(), **changes}
+    tags["prefect_flow_run"] = flow_run.id
     try:
+        for abandoned in open_parents(uri):
+            if has_ended(abandoned["prefect_flow_run"]):
+                end_parent(uri, abandoned["run_id"], "KILLED")
         run_id = start_parent(uri, name, folder, tags)
-    except requests.RequestException as error:
+    except httpx.HTTPError as error:
         raise CotamError(f"MLflow at {uri or 'MLFLOW_TRACKING_URI'} does not answer: run `make up` first.") from error
     patch = folder / ".cotam" / "run" / f"{run_id}.patch"
     patch.parent.mkdir(parents=True, exist_ok=True)
@@ -75,6 +94,8 @@ def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: 
     report, status, files = Paths(folder).report, "FAILED", [patch] if source.dirty else []
     try:
         run_pipeline(Job(folder, {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": run_id}, remote))
+        if remote:
+            subprocess.run([sys.executable, "-m", "flows.remote_repro"], cwd=folder, check=True)
         status = "FINISHED"
         if (report / "summary.json").exists():
             files += [report / "summary.json", report / "index.html", report / "run.json"]
@@ -84,6 +105,15 @@ def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: 
     finally:
         end_parent(uri, run_id, status, files)
         patch.unlink()
+
+
+def has_ended(flow_run_id: str) -> bool:
+    """Whether a run of this flow has ended, by itself or because its worker was killed."""
+    with get_client(sync_client=True) as client:
+        try:
+            return client.read_flow_run(UUID(flow_run_id)).state.is_final()
+        except ObjectNotFound:  # of a server that was wiped
+            return True
 
 
 def register_models(folder: Path, uri: str, run_id: str, revision: str) -> None:

@@ -1,7 +1,7 @@
 """Following a train-and-eval run from a terminal: which stage is where, and what it says."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -57,25 +57,21 @@ class Follower:
         self._stages: dict[str, StageView] = {}
         self._read: dict[UUID, int] = {}
 
-    def updates(self) -> Iterator[Update]:
+    def updates(self, check: Callable[[], None]) -> Iterator[Update]:
         """One look every two seconds, the last one when the run has ended.
 
-        A server that does not answer is asked again; the caller decides when to give up.
+        A server that does not answer is asked again; `check` is called between two looks and raises to give up.
         """
-        failures = 0
         while True:
             try:
                 update = self.look()
-                failures = 0
             except httpx.HTTPError:
-                failures += 1
-                if failures > 15:
-                    raise
-                update = None
-            if update is not None:
+                pass
+            else:
                 yield update
                 if update.final:
                     return
+            check()
             time.sleep(POLL_SECONDS)
 
     def look(self) -> Update:

@@ -5,6 +5,7 @@ changed settings touch are run), and is kept until its run has finished: the sam
 """
 
 import hashlib
+import json
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -49,13 +50,13 @@ def source_of(project: Path) -> Source:
     return Source(_git(project, "rev-parse", "HEAD").decode().strip(), patch)
 
 
-def changed_settings(project: Path, profile: str | None, overrides: Mapping[str, str]) -> dict[str, Any]:
+def changed_settings(project: Path, profile: str | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `project` with a profile's values and single values put in.
 
     Args:
         project: has params.yaml and profiles/<profile>.yaml.
         profile: its values replace those of the same keys.
-        overrides: dotted key -> value as one would write it in params.yaml.
+        overrides: dotted key -> value; text is read as it would be in params.yaml.
 
     Raises:
         CotamError: there is no such profile or key.
@@ -67,7 +68,7 @@ def changed_settings(project: Path, profile: str | None, overrides: Mapping[str,
             raise CotamError(f"There is no profile {profile}: {path} does not exist.")
         _merge(settings, read_yaml(path))
     for key, value in overrides.items():
-        override(settings, key, str(value))
+        override(settings, key, value if isinstance(value, str) else json.dumps(value))
     return settings
 
 
@@ -75,9 +76,12 @@ def run_name(profile: str | None, overrides: Mapping[str, Any]) -> str:
     """A file name that says what was changed."""
     words = [profile] if profile else []
     words += [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(overrides.items())]
-    name = "".join(c if c.isalnum() or c in "=._-" else "-" for c in ",".join(words))
+    said = ",".join(words)
+    name = "".join(c if c.isalnum() or c in "=.,_-" else "-" for c in said)
+    if name == said and len(name) <= 60:
+        return name
     tail = hashlib.sha256(repr(sorted(overrides.items())).encode()).hexdigest()[:6]
-    return name if len(name) <= 60 and "/" not in name else f"{name[:50]}-{tail}"
+    return f"{name[:50]}-{tail}"
 
 
 def open_workspace(project: Path, name: str, settings: Mapping[str, Any]) -> Path:

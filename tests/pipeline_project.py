@@ -30,6 +30,8 @@ if name == "count":
     pathlib.Path("results").mkdir(exist_ok=True)
     pathlib.Path("results/count.txt").write_text(str(len(open("data/scenes.txt").readlines())))
 if name == "joint":
+    from components.locks import die_with_parent
+    die_with_parent()  # as `cotam step` does
     from components.tracking.stage_run import stage_run
     out = pathlib.Path("results/joint/elic-micro-llava")
     (out / "adapter").mkdir(parents=True, exist_ok=True)

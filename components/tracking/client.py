@@ -1,8 +1,9 @@
 """The few calls of MLflow's REST API that a stage and its driver need.
 
 Importing `mlflow` costs four to five seconds of a core; a pipeline of nine short stages would pay that nine times.
-Logging needs eight small requests, so they are made here, with short timeouts: tracking is a witness and must never
-hold up training. The model registry, which runs once per experiment, uses the mlflow package (`registry.py`).
+Logging needs eight small requests, so they are made here with httpx (`requests`, with what it imports, costs another
+second or two), and with short timeouts: tracking is a witness and must never hold up training. The model registry,
+which runs once per experiment, uses the mlflow package (`registry.py`).
 """
 
 import math
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import requests
+import httpx
 
 METRICS_PER_CALL = 1000  # MLflow's own limit for log-batch
 PARAMS_PER_CALL = 100
@@ -38,25 +39,25 @@ def metric_point(key: str, value: float, step: int | None = None, timestamp_ms: 
 class TrackingClient:
     """A connection to one MLflow server.
 
-    Every method raises `requests.RequestException` when the server cannot be reached or refuses.
+    Every method raises `httpx.HTTPError` when the server cannot be reached or refuses.
     """
 
     def __init__(self, uri: str, timeout_s: float = 10.0):
         self.uri = uri.rstrip("/")
-        self._timeout = (3.0, timeout_s)
-        self._session = requests.Session()
+        self._session = httpx.Client(timeout=httpx.Timeout(timeout_s, connect=3.0))
 
     def _call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
-        reply = self._session.request(method, f"{self.uri}/api/2.0/{path}", timeout=self._timeout, **kwargs)
-        if reply.status_code >= 400:
-            raise requests.HTTPError(f"{path} answered {reply.status_code}: {reply.text[:300]}", response=reply)
+        reply = self._session.request(method, f"{self.uri}/api/2.0/{path}", **kwargs)
+        if reply.is_error:
+            said = f"{path} answered {reply.status_code}: {reply.text[:300]}"
+            raise httpx.HTTPStatusError(said, request=reply.request, response=reply)
         return reply.json() if reply.content.startswith(b"{") else {}
 
     def experiment(self, name: str) -> str:
         """The id of the experiment of that name, made if there is none."""
         try:
             return self._call("POST", "mlflow/experiments/create", json={"name": name})["experiment_id"]
-        except requests.HTTPError as error:
+        except httpx.HTTPStatusError as error:
             if "RESOURCE_ALREADY_EXISTS" not in str(error):
                 raise
             found = self._call("GET", "mlflow/experiments/get-by-name", params={"experiment_name": name})
@@ -121,7 +122,7 @@ class TrackingClient:
             return
         folder = root.removeprefix("mlflow-artifacts:").strip("/")
         with Path(path).open("rb") as stream:
-            self._call("PUT", f"mlflow-artifacts/artifacts/{folder}/{name or Path(path).name}", data=stream)
+            self._call("PUT", f"mlflow-artifacts/artifacts/{folder}/{name or Path(path).name}", content=stream)
 
 
 def tags(run: dict[str, Any]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components import paths
 from components.errors import CotamError
-from components.files import atomic_dir
+from components.files import atomic_dir, sha256_tree
 
 DEFAULT_SERVER = "http://127.0.0.1:5000"
 
@@ -14,10 +14,10 @@ def download(uri: str) -> Path:
     """Fetch a registered version once, and return the folder that holds it.
 
     The server is MLFLOW_TRACKING_URI, or that of `make up`. A version never changes, so a copy is kept in
-    `.cotam/models/<name>/<version>`.
+    `.cotam/models/<name>/<version>`; its hash tells it from the same version of another server.
 
     Raises:
-        CotamError: MLflow cannot be reached, or has no such version.
+        CotamError: MLflow cannot be reached, has no such version, or holds other files than were registered.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -28,12 +28,17 @@ def download(uri: str) -> Path:
     try:
         version = _version(client, uri)
         folder = paths.STATE / "models" / version.name / version.version
-        if not folder.is_dir():
-            with atomic_dir(folder) as temporary:
-                mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"models:/{version.name}/{version.version}", dst_path=str(temporary),
-                    tracking_uri=server,
-                )
+        content = version.tags.get("content_hash")
+        if folder.is_dir() and content in (None, sha256_tree(folder)):
+            return folder
+        with atomic_dir(folder) as temporary:
+            mlflow.artifacts.download_artifacts(
+                artifact_uri=f"models:/{version.name}/{version.version}",
+                dst_path=str(temporary),
+                tracking_uri=server,
+            )
+            if content not in (None, sha256_tree(temporary)):
+                raise CotamError(f"{uri} is not what was registered: its files at {server} have changed.")
     except MlflowException as error:
         raise CotamError(
             f"{uri} could not be had from MLflow at {server}: start it with `make up`, "

@@ -1,0 +1,165 @@
+"""SIGKILL in the middle: the same command again ends with the same results, and nothing is registered by half."""
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from components.files import sha256_tree
+from flows import services
+from tests.flows.conftest import ended, start_demo
+from tests.flows.test_demo import experiments, hashes
+from tests.pipeline_project import clone, dvc, ledger
+
+MODELS = ("cotam-codec-elic", "cotam-adapter-elic-micro-llava")
+
+
+def stage_processes(project):
+    """The running stages of `project`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline()[1:2] == ["step.py"] and process.cwd() == str(project):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def kill_stage(project):
+    [stage] = stage_processes(project)
+    stage.kill()
+
+
+def kill_service(name):
+    def kill(project):
+        psutil.Process(services.status(project)[name]["pid"]).kill()
+
+    return kill
+
+
+KILL = {"stage": kill_stage, "worker": kill_service("worker"), "prefect": kill_service("prefect")}
+
+
+@pytest.fixture
+def setting(running):
+    """Change adapter.lambda_high for one test, so that `joint` and what depends on it must run."""
+    path = running / "params.yaml"
+    before = path.read_text()
+
+    def change(value):
+        assert "lambda_high: 1.0\n" in before
+        path.write_text(before.replace("lambda_high: 1.0\n", f"lambda_high: {value}\n"))
+
+    yield change
+    path.write_text(before)
+    (running.parent / "hold").unlink(missing_ok=True)
+
+
+def kill_while_joint_runs(project, what):
+    """Start the demo, kill something once `joint` is at work, and return the demo as it ended."""
+    (project.parent / "hold").touch()
+    (project.parent / "running").unlink(missing_ok=True)
+    process = start_demo(project)
+    try:
+        deadline = time.monotonic() + 300
+        while not (project.parent / "running").exists():
+            assert process.poll() is None and time.monotonic() < deadline, ended(process)
+            time.sleep(0.2)
+        KILL[what](project)
+        return ended(process)
+    finally:
+        process.kill()
+
+
+def finish(project):
+    """The same command again, undisturbed."""
+    (project.parent / "hold").unlink()
+    last = ended(start_demo(project))
+    assert last.code == 0, last.out + last.err
+    assert stage_processes(project) == []
+
+
+def registered(project):
+    """The versions in the registry: name -> hash of their content -> version."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(services.urls(project)["mlflow"])
+    found = {name: client.search_model_versions(f"name = '{name}'") for name in MODELS}
+    return {name: {one.tags["content_hash"]: one for one in versions} for name, versions in found.items()}, found
+
+
+def check(project, tmp_path):
+    """What `project` holds is what an undisturbed `dvc repro` makes, and its registry is whole."""
+    other = clone(project, tmp_path / "undisturbed")
+    (other / "params.yaml").write_text((project / "params.yaml").read_text())
+    (other.parent / "hold").unlink(missing_ok=True)
+    dvc(other, "repro")
+    ledger(project)
+    assert hashes(other) == hashes(project)
+    by_content, versions = registered(project)
+    assert {name: len(found) for name, found in versions.items()} == {n: len(f) for n, f in by_content.items()}
+    assert sha256_tree(project / "results/joint/elic-micro-llava/adapter") in by_content[MODELS[1]]
+
+
+def test_three_kills_and_the_same_command_again(running, setting, tmp_path):
+    services.up(running)
+    setting(0.25)
+    ledger(running)
+
+    first = kill_while_joint_runs(running, "stage")
+    assert first.code == 1
+    assert "The last lines of joint@elic-micro-llava:\n    Running stage 'joint@elic-micro-llava':" in first.out
+    log = running / ".cotam/run/worker.log"
+    assert first.err == f"Stage joint@elic-micro-llava failed: its last lines are above, the whole log is {log}.\n"
+    assert ledger(running) == []  # neither joint nor the report that needs it
+
+    for name in ("worker", "prefect"):
+        again = kill_while_joint_runs(running, name)
+        assert again.code == 1
+        assert again.err == (
+            f"The service {name} has ended (see {running}/.cotam/run/{name}.log): "
+            f"run the same command again, it goes on where it was.\n"
+        )
+        assert ledger(running) == []
+
+    finish(running)
+    assert ledger(running) == ["joint", "report"]  # exactly what depends on the setting
+    check(running, tmp_path)
+    _, runs = experiments(running)
+    assert [run["info"]["status"] for run in runs[:4]] == ["FINISHED", "KILLED", "KILLED", "FAILED"]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("number", "what"), list(enumerate(KILL)))
+@pytest.mark.parametrize("times", [1, 2])
+def test_one_kill_and_the_same_command_again(running, setting, tmp_path, number, what, times):
+    services.up(running)
+    setting(2 + number + 10 * times)
+    ledger(running)
+    for _ in range(times):
+        assert kill_while_joint_runs(running, what).code == 1
+    finish(running)
+    assert ledger(running) == ["joint", "report"]
+    check(running, tmp_path)
+
+
+@pytest.mark.soak
+def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp_path):
+    services.down(running)
+    setting(7)
+    ledger(running)
+    (running.parent / "hold").touch()
+    (running.parent / "running").unlink(missing_ok=True)
+    process = start_demo(running)
+    while not (running.parent / "running").exists():
+        assert process.poll() is None
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finish(running)
+    assert {one["state"] for one in services.status(running).values()} == {"stopped"}
+    assert ledger(running) == ["joint", "report"]
+    services.up(running)
+    check(running, tmp_path)
