@@ -6,9 +6,9 @@ import zipfile
 import pytest
 import torch
 
+from components import cli, config
 from components import paths as paths_module
 from components.adapter import AdapterConfig, LatentAdapter
-from components.cli import main
 from components.commands import evaluate as command
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.samples import read
@@ -53,7 +53,7 @@ def arguments(checkout):
 def test_it_finds_what_the_pipeline_finds(checkout, arguments, tmp_path, capsys):
     adapter = str(checkout.joint(CODEC, MLLM) / "adapter")
     out = tmp_path / "kept"
-    assert main([*arguments, "--adapter", adapter, "-o", str(out), "--json"]) == 0
+    assert cli.main([*arguments, "--adapter", adapter, "-o", str(out), "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary == json.loads((out / "summary.json").read_text())
     assert summary["inputs"]["images"] == 3
@@ -92,7 +92,7 @@ def test_it_finds_what_the_pipeline_finds(checkout, arguments, tmp_path, capsys)
 def test_it_prints_a_table_of_the_first_images_and_writes_nothing(checkout, arguments, capsys, monkeypatch):
     before = sha256_tree(checkout.root)
     monkeypatch.setenv("COLUMNS", "80")
-    assert main([*arguments, "--images", "2", "--qualities", "9", "0", "9"]) == 0
+    assert cli.main([*arguments, "--images", "2", "--qualities", "9", "0", "9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "Scores of micro-llava and bits per pixel, 2 images"
     assert max(map(len, lines)) <= 80
@@ -102,6 +102,26 @@ def test_it_prints_a_table_of_the_first_images_and_writes_nothing(checkout, argu
     assert [len(row) for row in rows] == [8, 10, 9]
     assert "BD-rate" not in "".join(lines)
     assert sha256_tree(checkout.root) == before
+
+
+def test_the_last_runs_adapter_is_taken_with_the_models_that_it_belongs_to(checkout, arguments, monkeypatch):
+    monkeypatch.chdir(checkout.root)
+    shipped = checkout.root / "pretrained"
+    adapter = checkout.joint(CODEC, MLLM) / "adapter"
+    for name, folder in (("CODEC", "codec/elic-micro"), ("MLLM", "mllm/micro-llava")):
+        monkeypatch.setattr(command, name, shipped / folder)
+    monkeypatch.setattr(command, "ADAPTER", adapter)
+
+    def taken(*extra):
+        args = cli.build_parser("evaluate").parse_args([*arguments, *extra])
+        return command._contest(args, config.load(checkout.root / "params.yaml")).adapter
+
+    assert taken() == adapter
+    assert taken("--mllm", "pretrained/mllm/micro-llava") == adapter
+    assert taken("--mllm", str(shipped / "clip/micro")) is None
+    assert taken("--adapter", str(shipped)) == shipped
+    monkeypatch.setattr(command, "ADAPTER", adapter / "nowhere")
+    assert taken() is None
 
 
 def test_the_table_shows_what_cotam_saves(capsys):
@@ -139,7 +159,7 @@ def test_mistakes_are_answered_with_one_sentence(checkout, arguments, tmp_path, 
     }
     before = sha256_tree(tmp_path)
     for words, extra in mistakes.items():
-        assert main([*arguments, *extra]) == 1
+        assert cli.main([*arguments, *extra]) == 1
         captured = capsys.readouterr()
         (sentence,) = (line for line in captured.err.splitlines() if line.startswith("cotam: "))
         assert words in sentence
@@ -152,6 +172,6 @@ def test_mistakes_are_answered_with_one_sentence(checkout, arguments, tmp_path, 
 @pytest.mark.parametrize("extra", [["--images", "0"], ["--images", "some"], ["--qualities"]])
 def test_a_wrong_command_line_ends_with_two(arguments, extra, capsys):
     with pytest.raises(SystemExit) as end:
-        main([*arguments, *extra])
+        cli.main([*arguments, *extra])
     assert end.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -244,6 +244,12 @@ def test_rows_that_were_forgotten_are_written_again(tmp_path):
         table.rewind(3)
 
 
+def test_a_table_that_would_not_fit_is_refused_before_it_is_filled(tmp_path):
+    with pytest.raises(CotamError, match=r"needs 1000000\.0 GB of which .* GB are free; make room"):
+        Table(tmp_path / "table", {"a": Column((1000, 1000), "uint8")}, 10**9)
+    assert not list((tmp_path / "table").iterdir())
+
+
 def test_rows_of_another_shape_are_refused_and_not_counted(tmp_path):
     table = Table(tmp_path, COLUMNS, 4)
     for values in (

@@ -131,12 +131,12 @@ def _contest(args: argparse.Namespace, settings: "Settings") -> "Contest":
     from components.evaluation.compare import Contest
     from components.weights import resolve
 
-    adapter = args.adapter
-    if adapter is None and ADAPTER.is_dir() and (args.codec, args.mllm) == (str(CODEC), str(MLLM)):
+    codec, mllm, adapter = resolve(args.codec), resolve(args.mllm), args.adapter
+    if adapter is None and ADAPTER.is_dir() and (codec.resolve(), mllm.resolve()) == (CODEC, MLLM):
         adapter = ADAPTER
     contest = Contest(
-        codec=resolve(args.codec),
-        mllm=resolve(args.mllm),
+        codec=codec,
+        mllm=mllm,
         mllm_name=Path(args.mllm).name,
         adapter=None if adapter is None else resolve(adapter),
         tower=resolve(settings.guidance.tower),

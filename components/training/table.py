@@ -5,11 +5,13 @@ are written again. Reading goes through memory maps, so that a table may be larg
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from components.errors import CotamError
 from components.files import read_json, write_json
 
 
@@ -29,10 +31,12 @@ class Table:
     """Columns of `rows` rows in `folder`; made empty, or found as far as it was filled."""
 
     def __init__(self, folder: Path, columns: dict[str, Column], rows: int):
+        """Raises CotamError: an empty table would not fit on the disk once it is filled."""
         self.folder, self.columns, self.rows = folder, columns, rows
         self._progress = folder / "filled.json"
         folder.mkdir(parents=True, exist_ok=True)
         if not self._progress.exists():
+            self._check_room()
             for name, column in columns.items():
                 with open(self._path(name), "wb") as file:
                     file.truncate(rows * column.row_bytes)
@@ -66,6 +70,16 @@ class Table:
         """A column as a read-only memory map (rows, *shape)."""
         column = self.columns[name]
         return np.memmap(self._path(name), column.dtype, "r", shape=(self.rows, *column.shape))
+
+    def _check_room(self) -> None:
+        """Said before hours of filling, not after."""
+        needed = self.rows * sum(column.row_bytes for column in self.columns.values())
+        free = shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise CotamError(
+                f"{self.folder} needs {needed / 1e9:.1f} GB of which {free / 1e9:.1f} GB are free; make room, or see "
+                "each image at fewer qualities (adapter.draws)."
+            )
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.bin"
