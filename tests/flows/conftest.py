@@ -62,13 +62,13 @@ def ended(process: subprocess.Popen) -> Demo:
     return Demo(process.returncode, out, err)
 
 
-def run_deployment(project: Path, name: str, **parameters) -> str:
-    """`prefect deployment run NAME --watch`, as README has it, and what it prints."""
-    command = [sys.executable, "-m", "prefect", "deployment", "run", name, "--watch"]
+def run_deployment(of: Path, deployment: str, /, **parameters) -> str:
+    """`prefect deployment run DEPLOYMENT --watch` against the services of a project, and what it prints."""
+    command = [sys.executable, "-m", "prefect", "deployment", "run", deployment, "--watch"]
     for key, value in parameters.items():
         command += ["--param", f"{key}={json.dumps(value)}"]
     # No more than a user's own shell has: prefect.toml and the server must keep Prefect quiet by themselves.
-    needed = {key: flow_services.environment(project)[key] for key in ("PREFECT_API_URL", "PREFECT_HOME")}
+    needed = {key: flow_services.environment(of)[key] for key in ("PREFECT_API_URL", "PREFECT_HOME")}
     environment = {key: value for key, value in os.environ.items() if key != "DO_NOT_TRACK"} | needed
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
