@@ -15,19 +15,22 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components import config
 from components.baselines import conventional
-from components.codec import Codec
 from components.codec.container import HEADER_BYTES
-from components.environment import use_threads
+from components.environment import be_quiet, use_threads
 from components.evaluation.bd_rate import Curve, bd_rate
 from components.evaluation.coding import load_guide
 from components.evaluation.pictures import Pictures, photographs, psnr
 from components.progress import track
 from components.scenes import render, sample_scene
+
+if TYPE_CHECKING:
+    from components.codec import Codec
 
 QUALITIES = range(10)
 TIMED_AT = 4
@@ -47,6 +50,8 @@ def measure(scenes: int, rounds: int, codec_name: str) -> dict:
         rounds: how often every photograph is timed.
         codec_name: as `Codec.from_pretrained` takes it.
     """
+    from components.codec import Codec
+
     guidance = config.load().guidance
     codec = Codec.from_pretrained(codec_name)
     guide = load_guide(guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)
@@ -65,7 +70,7 @@ def measure(scenes: int, rounds: int, codec_name: str) -> dict:
     }
 
 
-def times(codec: Codec, guide: Callable, pictures: Sequence[np.ndarray], name: str) -> dict:
+def times(codec: "Codec", guide: Callable, pictures: Sequence[np.ndarray], name: str) -> dict:
     """Milliseconds per picture of both ways, and the ratio guided / plain, to encode and to decode."""
 
     def plain(picture: np.ndarray) -> bytes:
@@ -112,7 +117,7 @@ def _summary(pairs: list[Pair]) -> dict:
     }
 
 
-def rates(codec: Codec, pictures: Pictures, name: str) -> dict:
+def rates(codec: "Codec", pictures: Pictures, name: str) -> dict:
     """Curves of the codec and of both yardsticks, what they need at equal PSNR, and BD-rates."""
     originals = list(pictures.values())
 
@@ -207,6 +212,7 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=config.load().threads, help="(default: that of params.yaml)")
     parser.add_argument("--json", action="store_true", help="report as JSON")
     args = parser.parse_args()
+    be_quiet()
     use_threads(args.threads)
     result = {"threads": args.threads} | measure(args.scenes, args.rounds, args.codec)
     if args.json:
