@@ -19,7 +19,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     listed = "\n".join(f"  {name:<8}{summary}" for name, summary in BENCHMARKS.items())
     parser = sub.add_parser(
         "bench",
-        help="measure encoding and decoding time",
+        help="measure rate and time of the codec, or reading of shards",
         description="Measure this machine. Pairs of runs are interleaved; ratios come with their spread.",
         epilog=f"measurements:\n{listed}\n\nexample:\n  cotam bench data --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
