@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageFile
 
 from components.data.images import decode, open_image
 from components.errors import CotamError
@@ -137,3 +137,11 @@ def test_a_damaged_file_is_a_picture_or_a_sentence(kind, cut, flips):
         assert open_image(bytes(content[: max(1, len(content) - cut)])).mode == "RGB"
     except CotamError as error:
         assert "\n" not in str(error)
+
+
+def test_cut_files_are_found_whatever_a_library_has_told_pillow(monkeypatch):
+    """lmms-eval sets this for the whole process as it is imported."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    content = file_bytes(noise(1), "JPEG")
+    with pytest.raises(CotamError, match="damaged"):
+        open_image(content[: len(content) // 2])

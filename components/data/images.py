@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 from components.errors import CotamError
 
@@ -98,6 +98,8 @@ def decode(content: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Image.
         raise UnusableImageError("is empty")
     limit = min(maximum_pixels, 2 * Image.MAX_IMAGE_PIXELS)  # beyond the latter Pillow refuses by itself
     too_large = f"has more than {limit} pixels"
+    # lmms-eval, where it is imported, has Pillow fill files that were cut short with grey, for the whole process.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > limit:
