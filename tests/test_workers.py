@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from components.errors import CotamError
-from components.evaluation.workers import run_jobs
+from components.workers import run_jobs
 
 in_processes = pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU everything happens in one process")
 

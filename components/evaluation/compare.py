@@ -23,9 +23,9 @@ from components.evaluation.rate import Job, code, rates_of_styles
 from components.evaluation.samples import write_samples
 from components.evaluation.streams import COTAM, Setting, write_streams
 from components.evaluation.summary import SCHEMA, summarise_pair
-from components.evaluation.workers import run_jobs
 from components.files import atomic_write, read_json, write_json
 from components.progress import track
+from components.workers import run_jobs
 
 STYLE = "bench"
 

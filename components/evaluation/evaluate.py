@@ -17,9 +17,9 @@ from components.evaluation.pictures import benchmark_names, benchmark_pictures
 from components.evaluation.receive import Receiver
 from components.evaluation.scores import question_rows
 from components.evaluation.streams import CLEAN, COTAM, Setting, Streams
-from components.evaluation.workers import run_jobs
 from components.files import read_json, write_json
 from components.progress import track
+from components.workers import run_jobs
 
 SCHEMA = 1
 

@@ -8,10 +8,10 @@ from components.evaluation.coding import Coder, load_guide
 from components.evaluation.pictures import benchmark_pictures, photographs
 from components.evaluation.rate import PHOTOGRAPHS, code, jobs_of, map_costs, rates, settings_of, time_encoding
 from components.evaluation.streams import write_streams
-from components.evaluation.workers import run_jobs
 from components.files import write_json
 from components.progress import track
 from components.step_inputs import StepInputs
+from components.workers import run_jobs
 
 TIMED = 16  # images of the benchmarks
 

@@ -58,7 +58,7 @@ class AdapterStage:
         stores = inputs.paths.root / ".cotam/work/features" / instance_name(inputs.codec, inputs.mllm)
         folder = stores / store_key(plan, origin)
         _remove_others(folder)
-        self.store = FeatureStore(folder, reader, plan, self.codec, guide, self.tower)
+        self.store = FeatureStore(folder, reader, plan, self.codec, guide, self.tower, workers=params.threads)
 
     def new_adapter(self) -> LatentAdapter:
         """A silent adapter in the units of the store's latents; the same for the same seed."""

@@ -10,8 +10,9 @@ where a killed run stopped.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -32,9 +33,14 @@ from components.progress import track
 from components.training.draws import Draw, cut, draw
 from components.training.table import Column, Table
 from components.vision import ClipTower
+from components.workers import run_jobs
 
 PORTION = 32  # images that go through codec and tower together; part of the result, as batched sums differ
 SAMPLE = 1024  # views that scales are measured on
+
+
+Rows = dict[str, np.ndarray]
+"""Column -> values (n, ...)."""
 
 
 class Images(Protocol):
@@ -94,13 +100,21 @@ class FeatureStore:
     """The filled tables, as training examples (`__len__`, `order`, `batch`) and as validation batches."""
 
     def __init__(
-        self, folder: Path, images: Images, plan: Plan, codec: Codec, guide_tower: ClipTower, tower: ClipTower
+        self,
+        folder: Path,
+        images: Images,
+        plan: Plan,
+        codec: Codec,
+        guide_tower: ClipTower,
+        tower: ClipTower,
+        workers: int = 1,
     ):
         """Open the store in `folder`, filling what is missing.
 
         Args:
             guide_tower: the CLIP whose attention guides the bits.
             tower: the MLLM's; its features are the targets.
+            workers: processes that fill it; what they write does not depend on how many there are.
         """
         self.plan = plan
         self._order = images.order
@@ -122,7 +136,8 @@ class FeatureStore:
                 views,
             )
             if self.images.filled < len(images):
-                self._fill(images, size, codec, guide_tower, tower)
+                look_at = partial(self._look_at, images, size, codec, guide_tower, tower)
+                self._fill(len(images), look_at, workers)
 
     def __len__(self) -> int:
         """Images to train on."""
@@ -186,31 +201,45 @@ class FeatureStore:
         training = min(image, self._training)
         return training * self.plan.draws + (image - training) * len(self.plan.validation_qualities)
 
+    def _fill(self, images: int, look_at: Callable[[int], tuple[Rows, Rows]], workers: int) -> None:
+        following = self.images.filled
+        starts = range(following, images, PORTION)
+        waiting: dict[int, tuple[Rows, Rows]] = {}
+        # One thread each: pictures go through the codec one by one, which several threads only slow down.
+        done = run_jobs(starts, lambda: look_at, workers)
+        for start, rows in track(done, "Decoding the training images", len(starts)):
+            waiting[start] = rows
+            while following in waiting:
+                views, pictures = waiting.pop(following)
+                # Views first: the images' row count is what says how far the store is.
+                self.views.rewind(self._first_view(following))
+                self.views.append(views)
+                self.images.append(pictures)
+                following += PORTION
+
     @torch.no_grad()
-    def _fill(self, images: Images, size: int, codec: Codec, guide_tower: ClipTower, tower: ClipTower) -> None:
+    def _look_at(
+        self, images: Images, size: int, codec: Codec, guide_tower: ClipTower, tower: ClipTower, start: int
+    ) -> tuple[Rows, Rows]:
+        """The rows of all views of a portion's images, and of the images themselves."""
         plan = self.plan
-        for start in track(range(self.images.filled, len(images), PORTION), "Decoding the training images"):
-            numbers = range(start, min(start + PORTION, len(images)))
-            pictures = [cut(images.image(number), size, plan.seed, number) for number in numbers]
-            levels = guide(guide_tower, pictures, plan.grid, plan.k, plan.layers)
-            looks = [(place, look) for place, number in enumerate(numbers) for look in self._looks(number)]
-            decoded = codec.reconstruct(
-                [pictures[place] for place, _ in looks],
-                [look.quality for _, look in looks],
-                [levels[place] if look.guided else None for place, look in looks],
-            )
-            # Views first: the images' row count is what says how far the store is.
-            self.views.rewind(self._first_view(start))
-            self.views.append(
-                {
-                    "y_hat": np.stack([item.latent for item in decoded]),
-                    "quality_map": np.stack([item.level_map for item in decoded]),
-                    "decoded": _patches([item.image for item in decoded], tower).cpu().numpy(),
-                }
-            )
-            patches_BND = _patches(pictures, tower)
-            features_BND = tower.forward_from_patches(patches_BND).consumed_BND
-            self.images.append({"patches": patches_BND.cpu().numpy(), "features": features_BND.cpu().numpy()})
+        numbers = range(start, min(start + PORTION, len(images)))
+        pictures = [cut(images.image(number), size, plan.seed, number) for number in numbers]
+        levels = guide(guide_tower, pictures, plan.grid, plan.k, plan.layers)
+        looks = [(place, look) for place, number in enumerate(numbers) for look in self._looks(number)]
+        decoded = codec.reconstruct(
+            [pictures[place] for place, _ in looks],
+            [look.quality for _, look in looks],
+            [levels[place] if look.guided else None for place, look in looks],
+        )
+        views = {
+            "y_hat": np.stack([item.latent for item in decoded]),
+            "quality_map": np.stack([item.level_map for item in decoded]),
+            "decoded": _patches([item.image for item in decoded], tower).cpu().numpy(),
+        }
+        patches_BND = _patches(pictures, tower)
+        features_BND = tower.forward_from_patches(patches_BND).consumed_BND
+        return views, {"patches": patches_BND.cpu().numpy(), "features": features_BND.cpu().numpy()}
 
 
 def _patches(pictures: Sequence[Image.Image | np.ndarray], tower: ClipTower) -> Tensor:

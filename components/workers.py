@@ -50,7 +50,7 @@ def run_jobs(jobs: Sequence[Job], start: Start, workers: int) -> Iterator[tuple[
             waiting = {pool.submit(_do_job, job): job for job in jobs}
             try:
                 for future in as_completed(waiting):
-                    yield waiting[future], future.result()
+                    yield waiting.pop(future), future.result()
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
     except BrokenProcessPool:
