@@ -174,6 +174,13 @@ def test_a_fill_that_was_interrupted_goes_on_to_the_same_bytes(parts, pictures, 
     assert sha256_tree(hurt) == sha256_tree(tmp_path / "whole")
 
 
+def test_the_bytes_do_not_depend_on_the_number_of_workers(parts, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(feature_store, "PORTION", 4)
+    for workers in (1, 3):
+        FeatureStore(tmp_path / str(workers), pictures, PLAN, *parts, workers=workers)
+    assert sha256_tree(tmp_path / "1") == sha256_tree(tmp_path / "3")
+
+
 def raises_interrupted(patches_BND):
     raise Interrupted
 
