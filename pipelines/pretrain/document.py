@@ -66,7 +66,16 @@ def _scores(name: str, metrics: dict) -> list[str]:
         f"| | {' | '.join(f'{style} style' for style in styles)} |",
         f"| --- |{' ---: |' * len(styles)}",
         *(f"| {label} | {' | '.join(f'{value(metrics[style]):.3f}' for style in styles)} |" for label, value in rows),
+        "",
+        _missed({style: metrics[style]["goals"] for style in styles}),
     ]
+
+
+def _missed(goals: dict[str, dict[str, bool]]) -> str:
+    missed = [f"`{name}` in {style} style" for style, found in goals.items() for name, met in found.items() if not met]
+    if not missed:
+        return "All goals (below) are reached."
+    return f"**It falls short of its goals** (below): {', '.join(missed)}."
 
 
 def main() -> None:

@@ -2,8 +2,9 @@
 
     python -m pipelines.pretrain.train_mllm --clip pretrained/clip/micro --output pretrained/mllm/micro-llava
 
-The tower's features are computed once. Several questions share one image in a sequence: each sees the image and itself
-alone, so the image's tokens are paid for once. Only clean images are shown: what compression does to a model that has
+First the projector alone is aligned with the words' embeddings (LLaVA's first stage), then everything but the tower
+learns from questions. The tower's features are computed once. Several questions share one image in a sequence: each
+sees the image and itself alone, so the image's tokens are paid for once. Only clean images are shown: what compression does to a model that has
 never seen it is what the project measures.
 """
 
@@ -23,6 +24,9 @@ from transformers import (
     LlavaProcessor,
 )
 
+from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES, TEXTS
+from components.scenes.world import COLOURS, KINDS, SHAPES, SIZES, TEXTURES, TINTS
+from pipelines.pretrain.annotate import annotations
 from pipelines.pretrain.lessons import EXTRA_WORDS, IGNORED, lessons, word_ids
 from pipelines.pretrain.train_clip import image_processor
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
@@ -30,6 +34,18 @@ from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 PATCHES = 64
 PREFIX = PATCHES + 2
 QUESTIONS = 8
+LABEL_WORDS = {
+    "shape": ("no", *SHAPES),
+    "colour": ("no", *COLOURS),
+    "texture": ("no", *TEXTURES),
+    "size": ("no", *SIZES),
+    "covering_shape": ("no", *SHAPES),
+    "covering_colour": ("no", *COLOURS),
+    "text": ("no", *TEXTS),
+    "kind": KINDS,
+    "tint": TINTS,
+}
+"""The words of a patch's labels (components/scenes/labels.py), then of the two that are the whole image's."""
 ROOM = 112  # tokens of questions behind an image: about six of the eight
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% for part in message['content'] %}"
@@ -73,6 +89,46 @@ def tower_features(model: LlavaForConditionalGeneration, images: np.ndarray, bat
             hidden = tower((pixels - mean) / std, output_hidden_states=True).hidden_states[-2]
         features.append(hidden[:, 1:].bfloat16())
     return torch.cat(features)
+
+
+def align(
+    model: LlavaForConditionalGeneration, features_ND: torch.Tensor, labels: list[dict], steps: int, rng
+) -> None:
+    """Teach the projector to say what stands in a patch as the language model's own words, before that is trained.
+
+    LLaVA's first stage, with the scene graph in place of captions: for each kind of label, its word's embedding must be
+    the one nearest to the projected patch ("no" where there is nothing). Without it, a thousand steps of questions pass
+    before the first object is found. The projector's first layer starts by bringing all features to one scale.
+    """
+    projector, embed = model.model.multi_modal_projector, model.get_input_embeddings()
+    mean_D, std_D = features_ND.float().mean((0, 1)), features_ND.float().std((0, 1))
+    with torch.no_grad():
+        projector.linear_1.weight.normal_(0, len(std_D) ** -0.5).div_(std_D)
+        projector.linear_1.bias.copy_(-projector.linear_1.weight @ mean_D)
+    patches_NPk = torch.from_numpy(np.concatenate([one["patches"] for one in labels])).long()
+    images_Nm = torch.from_numpy(np.concatenate([one["image"] for one in labels])).long()
+    ids = word_ids()
+    words = {name: torch.tensor([ids[word] for word in said]) for name, said in LABEL_WORDS.items()}
+    optimizer = torch.optim.Adam([*projector.parameters(), embed.weight], lr=2e-3)
+    for step in range(1, steps + 1):
+        picks = torch.from_numpy(rng.integers(0, len(features_ND), 64))
+        seen_ND = projector(features_ND[picks].float()).flatten(0, 1)
+        loss, right = 0.0, []
+        for column, name in enumerate(LABEL_WORDS):
+            target = patches_NPk[picks][..., column] if column < len(PATCH_CLASSES) else None
+            if target is None:
+                target = images_Nm[picks][:, list(IMAGE_CLASSES).index(name)][:, None].expand(-1, PATCHES)
+            scores = seen_ND @ embed.weight[words[name]].T
+            weight = torch.tensor([0.1 if word == "no" else 1.0 for word in LABEL_WORDS[name]])
+            loss = loss + F.cross_entropy(scores, target.flatten(), weight=weight)
+            named = (target.flatten() > 0) | (weight[0] == 1)
+            right.append(float((scores.argmax(-1) == target.flatten())[named].float().mean()))
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 100 == 0 or step == steps:
+            shares = " ".join(f"{name} {share:.2f}" for name, share in zip(LABEL_WORDS, right, strict=True))
+            print(f"align {step}/{steps} loss {float(loss):.3f} {shares}", flush=True)
 
 
 class Packed(NamedTuple):
@@ -150,14 +206,18 @@ def train(args: argparse.Namespace) -> None:
         model = LlavaForConditionalGeneration.from_pretrained(
             args.start, dtype=torch.float32, attn_implementation="eager"
         )
-    features, material = [], []
+    features, material, labels = [], [], []
     for style in ("train", "bench"):
         images = np.load(args.scenes / f"{style}.npy", mmap_mode="r")[: args.images]
         material.append(lessons(args.scenes / f"{style}.lessons.npy", style, len(images), QUESTIONS))
         features.append(tower_features(model, images))
+        cache = args.scenes / f"{style}.labels.{len(images)}.npz"
+        labels.append(annotations(cache, style, 0, len(images), processes=2))
         print(f"features of {len(images)} scenes in {style} style", flush=True)
     features_ND, lessons_N = torch.cat(features), np.concatenate(material)
     model.model.vision_tower.requires_grad_(False)
+    if not args.start:
+        align(model, features_ND, labels, args.align, np.random.default_rng(args.seed))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, args.steps, pct_start=0.05)
@@ -209,10 +269,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="go on from the language model of this folder")
     parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
-    parser.add_argument("--images", type=int, default=40000, help="scenes of each style")
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=48, help="images, with about six questions each")
-    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--images", type=int, default=16000, help="scenes of each style")
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--align", type=int, default=600, help="steps of the projector alone, first")
+    parser.add_argument("--batch", type=int, default=32, help="images, with about six questions each")
+    parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
