@@ -4,8 +4,8 @@
 
 First the projector alone is aligned with the words' embeddings (LLaVA's first stage), then everything but the tower
 learns from questions. The tower's features are computed once. Several questions share one image in a sequence: each
-sees the image and itself alone, so the image's tokens are paid for once. Only clean images are shown: what compression does to a model that has
-never seen it is what the project measures.
+sees the image and itself alone, so the image's tokens are paid for once. Only clean images are shown: what
+compression does to a model that has never seen it is what the project measures.
 """
 
 import argparse
