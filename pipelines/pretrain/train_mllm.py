@@ -105,24 +105,28 @@ def align(
     with torch.no_grad():
         projector.linear_1.weight.normal_(0, len(std_D) ** -0.5).div_(std_D)
         projector.linear_1.bias.copy_(-projector.linear_1.weight @ mean_D)
-    patches_NPk = torch.from_numpy(np.concatenate([one["patches"] for one in labels])).long()
-    images_Nm = torch.from_numpy(np.concatenate([one["image"] for one in labels])).long()
+    shown = [list(IMAGE_CLASSES).index(name) for name in list(LABEL_WORDS)[len(PATCH_CLASSES) :]]
+    targets_NPk = torch.from_numpy(
+        np.concatenate(
+            [
+                np.concatenate([one["patches"], np.repeat(one["image"][:, None, shown], PATCHES, 1)], 2)
+                for one in labels
+            ]
+        )
+    )
     ids = word_ids()
-    words = {name: torch.tensor([ids[word] for word in said]) for name, said in LABEL_WORDS.items()}
+    words = [torch.tensor([ids[word] for word in said]) for said in LABEL_WORDS.values()]
+    weights = [torch.tensor([0.1 if word == "no" else 1.0 for word in said]) for said in LABEL_WORDS.values()]
     optimizer = torch.optim.Adam([*projector.parameters(), embed.weight], lr=2e-3)
     for step in range(1, steps + 1):
         picks = torch.from_numpy(rng.integers(0, len(features_ND), 64))
         seen_ND = projector(features_ND[picks].float()).flatten(0, 1)
         loss, right = 0.0, []
-        for column, name in enumerate(LABEL_WORDS):
-            target = patches_NPk[picks][..., column] if column < len(PATCH_CLASSES) else None
-            if target is None:
-                target = images_Nm[picks][:, list(IMAGE_CLASSES).index(name)][:, None].expand(-1, PATCHES)
-            scores = seen_ND @ embed.weight[words[name]].T
-            weight = torch.tensor([0.1 if word == "no" else 1.0 for word in LABEL_WORDS[name]])
-            loss = loss + F.cross_entropy(scores, target.flatten(), weight=weight)
-            named = (target.flatten() > 0) | (weight[0] == 1)
-            right.append(float((scores.argmax(-1) == target.flatten())[named].float().mean()))
+        for target, word, weight in zip(targets_NPk[picks].long().flatten(0, 1).T, words, weights, strict=True):
+            scores = seen_ND @ embed.weight[word].T
+            loss = loss + F.cross_entropy(scores, target, weight=weight)
+            named = (target > 0) | (weight[0] == 1)
+            right.append(float((scores.argmax(-1) == target)[named].float().mean()))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
