@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines.pretrain.lessons import IGNORED, LENGTH, lesson, word_ids
 from pipelines.pretrain.lessons import draw as draw_questions
-from pipelines.pretrain.train_mllm import PATCHES, QUESTIONS, ROOM, losses, micro_llava, pack
+from pipelines.pretrain.train_mllm import PATCHES, QUESTIONS, ROOM, Lesson, micro_llava, pack
 from pipelines.pretrain.words import PAD
 from tests.models import tiny_clip_folder
 
@@ -49,18 +49,19 @@ def test_packing_moves_whole_questions_and_changes_nothing_in_them(seed, images)
 def test_a_packed_question_is_answered_as_if_it_were_alone(tmp_path):
     torch.manual_seed(0)
     model = micro_llava(tiny_clip_folder(tmp_path)).eval()
+    learn = Lesson(model)
     features = torch.randn(2, PATCHES, model.config.vision_config.hidden_size)
     material = lessons_of([3, 4])
     packed = pack(material, np.random.default_rng(0))
     with torch.no_grad():
-        together, _, _ = losses(model, features, packed)
+        _, (together, _, _) = learn(features, packed)
         total, count = 0.0, 0
         for image in range(2):
             for owner in filter(None, packed.owners[image].unique().tolist()):
                 inside = packed.owners[image] == owner
                 alone = type(packed)(*(column[image][inside][None] for column in packed))
                 alone = alone._replace(owners=torch.ones_like(alone.owners))
-                answer, _, _ = losses(model, features[image : image + 1], alone)
+                _, (answer, _, _) = learn(features[image : image + 1], alone)
                 targets = int((alone.answers != IGNORED).sum())
                 total, count = total + float(answer) * targets, count + targets
     assert float(together) == pytest.approx(total / count, rel=1e-4)

@@ -1,11 +1,12 @@
 """Train the micro LLaVA on the frozen micro CLIP: a projector and a small Llama that answers questions about scenes.
 
-    python -m pipelines.pretrain.train_mllm --clip pretrained/clip/micro --output pretrained/mllm/micro-llava
+    torchrun --nproc-per-node 2 -m pipelines.pretrain.train_mllm --clip pretrained/clip/micro \\
+        --output pretrained/mllm/micro-llava
 
 First the projector alone is aligned with the words' embeddings (LLaVA's first stage), then everything but the tower
 learns from questions. The tower's features are computed once. Several questions share one image in a sequence: each
 sees the image and itself alone, so the image's tokens are paid for once. Only clean images are shown: what
-compression does to a model that has never seen it is what the project measures.
+compression does to a model that has never seen it is what the project measures. Each process has scenes of its own.
 """
 
 import argparse
@@ -16,6 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import nn
 from transformers import (
     CLIPVisionModel,
     LlamaConfig,
@@ -91,9 +95,7 @@ def tower_features(model: LlavaForConditionalGeneration, images: np.ndarray, bat
     return torch.cat(features)
 
 
-def align(
-    model: LlavaForConditionalGeneration, features_ND: torch.Tensor, labels: list[dict], steps: int, rng
-) -> None:
+def align(model: LlavaForConditionalGeneration, features_ND: torch.Tensor, labels: list[dict], steps: int, rng) -> None:
     """Teach the projector to say what stands in a patch as the language model's own words, before that is trained.
 
     LLaVA's first stage, with the scene graph in place of captions: for each kind of label, its word's embedding must be
@@ -108,10 +110,7 @@ def align(
     shown = [list(IMAGE_CLASSES).index(name) for name in list(LABEL_WORDS)[len(PATCH_CLASSES) :]]
     targets_NPk = torch.from_numpy(
         np.concatenate(
-            [
-                np.concatenate([one["patches"], np.repeat(one["image"][:, None, shown], PATCHES, 1)], 2)
-                for one in labels
-            ]
+            [np.concatenate([one["patches"], np.repeat(one["image"][:, None, shown], PATCHES, 1)], 2) for one in labels]
         )
     )
     ids = word_ids()
@@ -180,75 +179,100 @@ def packed_mask(owners_BL: torch.Tensor, places_BL: torch.Tensor) -> tuple[torch
     return mask_BSS[:, None], torch.cat([prefix + steps[:PREFIX], places_BL + PREFIX], 1)
 
 
-def losses(model: LlavaForConditionalGeneration, features_BND: torch.Tensor, packed: Packed):
-    """The answers' loss, the way marks' loss, and the share of answers whose every token is right."""
-    mask, positions = packed_mask(packed.owners, packed.places)
-    embed = model.get_input_embeddings()
-    head = embed(torch.tensor([BOS, word_ids()["USER:"]])).expand(len(features_BND), -1, -1)
-    seen = model.model.multi_modal_projector(features_BND)
-    hidden = model.model.language_model(
-        inputs_embeds=torch.cat([head, seen.to(head.dtype), embed(packed.tokens)], 1),
-        attention_mask=mask,
-        position_ids=positions,
-        use_cache=False,
-    ).last_hidden_state[:, PREFIX:]
-    asked, marked = packed.answers != IGNORED, packed.marks != IGNORED
-    scores = model.lm_head(hidden[asked]).float()
-    answer_loss = F.cross_entropy(scores, packed.answers[asked])
-    mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), packed.marks[marked])
-    question = (packed.owners + torch.arange(len(features_BND))[:, None] * (QUESTIONS + 1))[asked]
-    wrong = torch.bincount(question[scores.argmax(-1) != packed.answers[asked]], minlength=int(question.max()) + 1)
-    right = (wrong[question.unique()] == 0).float().mean()
-    return answer_loss, mark_loss, right
+class Lesson(nn.Module):
+    """The loss of a batch of packed questions; a module so that processes can share its gradients."""
+
+    def __init__(self, llava: LlavaForConditionalGeneration):
+        super().__init__()
+        self.llava = llava
+
+    def forward(self, features_BND: torch.Tensor, packed: Packed) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss, and as a vector the answers' loss, the way marks' and the share of answers wholly right."""
+        model = self.llava
+        mask, positions = packed_mask(packed.owners, packed.places)
+        embed = model.get_input_embeddings()
+        head = embed(torch.tensor([BOS, word_ids()["USER:"]])).expand(len(features_BND), -1, -1)
+        seen = model.model.multi_modal_projector(features_BND)
+        hidden = model.model.language_model(
+            inputs_embeds=torch.cat([head, seen.to(head.dtype), embed(packed.tokens)], 1),
+            attention_mask=mask,
+            position_ids=positions,
+            use_cache=False,
+        ).last_hidden_state[:, PREFIX:]
+        asked, marked = packed.answers != IGNORED, packed.marks != IGNORED
+        scores = model.lm_head(hidden[asked]).float()
+        answer_loss = F.cross_entropy(scores, packed.answers[asked])
+        mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), packed.marks[marked])
+        question = (packed.owners + torch.arange(len(features_BND))[:, None] * (QUESTIONS + 1))[asked]
+        wrong = torch.bincount(question[scores.argmax(-1) != packed.answers[asked]], minlength=int(question.max()) + 1)
+        right = (wrong[question.unique()] == 0).float().mean()
+        return answer_loss + 0.5 * mark_loss, torch.stack([answer_loss, mark_loss, right]).detach()
 
 
 def train(args: argparse.Namespace) -> None:
     """Train and write a LlavaForConditionalGeneration folder with its processor, in float16."""
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     torch.manual_seed(args.seed)
     model = micro_llava(args.clip)
-    if args.start:
+    if args.base:
+        tower = model.model.vision_tower.state_dict()
         model = LlavaForConditionalGeneration.from_pretrained(
-            args.start, dtype=torch.float32, attn_implementation="eager"
+            args.base, dtype=torch.float32, attn_implementation="eager"
         )
+        model.model.vision_tower.load_state_dict(tower)
+    rank, ranks = accelerator.process_index, accelerator.num_processes
     features, material, labels = [], [], []
     for style in ("train", "bench"):
-        images = np.load(args.scenes / f"{style}.npy", mmap_mode="r")[: args.images]
-        material.append(lessons(args.scenes / f"{style}.lessons.npy", style, len(images), QUESTIONS))
-        features.append(tower_features(model, images))
-        cache = args.scenes / f"{style}.labels.{len(images)}.npz"
-        labels.append(annotations(cache, style, 0, len(images), processes=2))
-        print(f"features of {len(images)} scenes in {style} style", flush=True)
+        path = args.scenes / f"{style}.npy"
+        every = np.load(path, mmap_mode="r")
+        images = every[: args.images]
+        with accelerator.local_main_process_first():
+            taught = lessons(path.with_suffix(".lessons.npy"), style, len(every), QUESTIONS)
+            labelled = annotations(path.with_suffix(".labels.npz"), style, 0, len(every), processes=2)
+        mine = slice(rank, len(images), ranks)
+        material.append(taught[mine])
+        labels.append({name: rows[mine] for name, rows in labelled.items()})
+        features.append(tower_features(model, images[mine]))
+        accelerator.print(f"features of {len(images)} scenes in {style} style", flush=True)
     features_ND, lessons_N = torch.cat(features), np.concatenate(material)
     model.model.vision_tower.requires_grad_(False)
-    if not args.start:
+    if not args.base:
+        # The same on every rank but for its scenes; the wrapping below then gives all of them the first rank's result.
         align(model, features_ND, labels, args.align, np.random.default_rng(args.seed))
+    model.model.language_model.compile()
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, args.rate, args.steps, pct_start=0.05)
-    rng, began, recent = np.random.default_rng(args.seed), time.time(), []
-    order = np.empty(0, np.int64)
-    for step in range(1, args.steps + 1):
-        if len(order) < args.batch:
+    lesson, optimizer = accelerator.prepare(Lesson(model), optimizer)
+    rng, recent = np.random.default_rng([args.seed, rank]), []
+    share, order, step = args.batch // ranks, np.empty(0, np.int64), 0
+    began, spent = time.time(), 0.0
+    while spent < 1:
+        if len(order) < share:
             order = np.concatenate([order, rng.permutation(len(features_ND))])
-        picks, order = torch.from_numpy(order[: args.batch]), order[args.batch :]
-        with torch.autocast("cpu", torch.bfloat16):
-            answer, mark, right = losses(model, features_ND[picks], pack(lessons_N[picks.numpy()], rng))
-        (answer + 0.5 * mark).backward()
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        picks, order = torch.from_numpy(order[:share]), order[share:]
+        for group in optimizer.param_groups:
+            group["lr"] = args.rate * min(spent / 0.04, 0.5 + 0.5 * np.cos(np.pi * spent)) + 1e-6
+        loss, figures = lesson(features_ND[picks], pack(lessons_N[picks.numpy()], rng))
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(trained, 1.0)
         optimizer.step()
-        schedule.step()
         optimizer.zero_grad(set_to_none=True)
-        recent.append((float(answer), float(mark), float(right)))
-        if step % 50 == 0 or step == args.steps:
-            means = np.mean(recent, 0)
+        recent.append(figures)
+        step += 1
+        if step == 1:
+            began = time.time()  # it compiles first
+        # All ranks must take one view of the clock, or their learning rates and so their weights would part.
+        spent = float(broadcast(torch.tensor((time.time() - began) / 60 / args.minutes)))
+        if accelerator.is_main_process and (step % 100 == 0 or spent >= 1):
+            answer, mark, right = torch.stack(recent).mean(0).tolist()
             recent = []
             print(
-                f"step {step}/{args.steps} answer {means[0]:.3f} marks {means[1]:.3f} right {means[2]:.3f} "
-                f"{(time.time() - began) / 60:.1f} min",
+                f"step {step} answer {answer:.3f} marks {mark:.3f} right {right:.3f} {spent * args.minutes:.1f} min",
                 flush=True,
             )
-        if step % 500 == 0 or step == args.steps:
+        if accelerator.is_main_process and (step % 500 == 0 or spent >= 1):
             save(model, args.output)
+    accelerator.end_training()
 
 
 def save(model: LlavaForConditionalGeneration, output: Path) -> None:
@@ -271,12 +295,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clip", type=Path, default=Path("pretrained/clip/micro"))
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--start", type=Path, help="go on from the language model of this folder")
+    parser.add_argument("--base", type=Path, help="go on from projector and language model of this folder")
     parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
-    parser.add_argument("--images", type=int, default=16000, help="scenes of each style")
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--images", type=int, default=40000, help="scenes of each style")
+    parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--align", type=int, default=600, help="steps of the projector alone, first")
-    parser.add_argument("--batch", type=int, default=32, help="images, with about six questions each")
+    parser.add_argument("--batch", type=int, default=32, help="images of all processes, about six questions each")
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
