@@ -64,6 +64,14 @@ def image_processor() -> CLIPImageProcessor:
     return CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
 
 
+def normalised(images: np.ndarray) -> torch.Tensor:
+    """What that processor makes of scenes of its own size: uint8 (B, SIDE, SIDE, 3) to float32 (B, 3, SIDE, SIDE)."""
+    processor = image_processor()
+    mean = torch.tensor(processor.image_mean).view(1, 3, 1, 1) * 255
+    std = torch.tensor(processor.image_std).view(1, 3, 1, 1) * 255
+    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() - mean) / std
+
+
 class Whitened(nn.Module):
     """A patch embedding that learns in coordinates in which the pixels of a patch are white (Kessy et al., 2018: ZCA).
 
@@ -143,9 +151,6 @@ class Lesson(nn.Module):
 
 def batches(arrays: list[tuple[np.ndarray, dict, torch.Tensor]], batch: int, seed: int):
     """Endless shuffled batches over several arrays of scenes: pixels, patch labels, image labels, caption tokens."""
-    processor = image_processor()
-    mean = torch.tensor(processor.image_mean).view(1, 3, 1, 1) * 255
-    std = torch.tensor(processor.image_std).view(1, 3, 1, 1) * 255
     owners = np.concatenate([np.full(len(images), i) for i, (images, _, _) in enumerate(arrays)])
     places = np.concatenate([np.arange(len(images)) for images, _, _ in arrays])
     rng = np.random.default_rng(seed)
@@ -154,10 +159,10 @@ def batches(arrays: list[tuple[np.ndarray, dict, torch.Tensor]], batch: int, see
         for start in range(0, len(order) - batch + 1, batch):
             picks = order[start : start + batch]
             rows = [(arrays[owners[i]], places[i]) for i in picks]
-            pixels = torch.from_numpy(np.stack([a[0][p] for a, p in rows])).permute(0, 3, 1, 2).float()
+            pixels = normalised(np.stack([a[0][p] for a, p in rows]))
             patch = torch.from_numpy(np.stack([a[1]["patches"][p] for a, p in rows])).long()
             image = torch.from_numpy(np.stack([a[1]["image"][p] for a, p in rows])).long()
-            yield (pixels - mean) / std, patch, image, torch.stack([a[2][p] for a, p in rows])
+            yield pixels, patch, image, torch.stack([a[2][p] for a, p in rows])
 
 
 def material(folder: Path, tokenizer) -> list[tuple[np.ndarray, dict, torch.Tensor]]:

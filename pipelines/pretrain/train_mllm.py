@@ -32,7 +32,7 @@ from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES, TEXTS
 from components.scenes.world import COLOURS, KINDS, SHAPES, SIZES, TEXTURES, TINTS
 from pipelines.pretrain.annotate import annotations
 from pipelines.pretrain.lessons import EXTRA_WORDS, IGNORED, lessons, word_ids
-from pipelines.pretrain.train_clip import image_processor
+from pipelines.pretrain.train_clip import image_processor, normalised
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 
 PATCHES = 64
@@ -82,15 +82,12 @@ def micro_llava(clip: Path) -> LlavaForConditionalGeneration:
 @torch.no_grad()
 def tower_features(model: LlavaForConditionalGeneration, images: np.ndarray, batch: int = 250) -> torch.Tensor:
     """What the projector reads, bfloat16 (images, PATCHES, width): hidden state -2 without CLS."""
-    processor = image_processor()
-    mean = torch.tensor(processor.image_mean).view(1, 3, 1, 1) * 255
-    std = torch.tensor(processor.image_std).view(1, 3, 1, 1) * 255
     tower = model.model.vision_tower.eval()
     features = []
     for start in range(0, len(images), batch):
-        pixels = torch.from_numpy(images[start : start + batch]).permute(0, 3, 1, 2).float()
+        pixels = normalised(np.array(images[start : start + batch]))
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = tower((pixels - mean) / std, output_hidden_states=True).hidden_states[-2]
+            hidden = tower(pixels, output_hidden_states=True).hidden_states[-2]
         features.append(hidden[:, 1:].bfloat16())
     return torch.cat(features)
 
