@@ -15,20 +15,20 @@ from collections.abc import Iterator
 
 from filelock import FileLock, Timeout
 
-from components import paths
+from components.paths import Paths
 
 _PR_SET_PDEATHSIG = 1
 _SHELLS = {"sh", "dash", "bash", "zsh", "ksh"}
 
 
 @contextlib.contextmanager
-def stage_lock(name: str) -> Iterator[None]:
-    """Hold the lock of the stage `name`; wait for it, saying so once, while another process holds it.
+def stage_lock(name: str, paths: Paths) -> Iterator[None]:
+    """Hold a checkout's lock of the stage `name`; wait for it, saying so once, while another process holds it.
 
     The kernel frees the lock when its holder dies, however it dies.
     """
-    paths.LOCKS.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(paths.LOCKS / f"{name}.lock")
+    paths.locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.locks / f"{name}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -12,9 +12,6 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PRETRAINED = ROOT / "pretrained"
 STATE = ROOT / ".cotam"
-WORK = STATE / "work"
-"""Checkpoints and half-made things, which survive a kill: `.cotam/work/<stage>/<input hash>/`."""
-LOCKS = STATE / "locks"
 
 
 def instance_name(codec: str | None = None, mllm: str | None = None) -> str:
@@ -27,6 +24,16 @@ class Paths:
     """The files of every stage below one checkout (`root`), so that a test can use an empty folder as a checkout."""
 
     root: Path = ROOT
+
+    @property
+    def work(self) -> Path:
+        """Checkpoints and half-made things, which survive a kill: `<stage>/<input hash>/`."""
+        return self.root / ".cotam/work"
+
+    @property
+    def locks(self) -> Path:
+        """A lock per stage, shared by everyone who works in this checkout."""
+        return self.root / ".cotam/locks"
 
     @property
     def weights(self) -> Path:

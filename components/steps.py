@@ -220,8 +220,8 @@ def run_step(name: str, codec: str | None = None, mllm: str | None = None, paths
     environment.be_quiet()
     environment.use_threads(settings.threads)
 
-    with stage_lock(stage):
-        work = paths.root / ".cotam/work" / stage / input_hash(step, instance, params, paths)
+    with stage_lock(stage, paths):
+        work = paths.work / stage / input_hash(step, instance, params, paths)
         target = paths.root / step.out.format(**instance)
         out = target.with_name(f".{target.name}.{step.name}.tmp")  # the same name after a kill, so none are left over
         shutil.rmtree(out, ignore_errors=True)

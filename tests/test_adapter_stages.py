@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from components import paths as paths_module
 from components import steps
 from components.adapter import LatentAdapter
 from components.adapter.losses import high_loss
@@ -54,10 +53,8 @@ def patch():
 
 
 @pytest.fixture(scope="module")
-def checkout(tmp_path_factory, patch):
-    root = tmp_path_factory.mktemp("checkout")
-    patch.setattr(paths_module, "LOCKS", root / ".cotam/locks")  # not those of whoever is working in this checkout
-    paths = write_checkout(root)
+def checkout(tmp_path_factory):
+    paths = write_checkout(tmp_path_factory.mktemp("checkout"))
     write_shards(paths.shards, scenes(SCENES))
     return paths
 
@@ -205,7 +202,6 @@ def killed(paths, step, where):
     code = f"""
 import os, signal
 from pathlib import Path
-import components.paths
 from components.environment import be_quiet
 be_quiet()
 {where}
@@ -217,10 +213,9 @@ def counting(*arguments):
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments)
 setattr(module, name, counting)
-root = Path({str(paths.root)!r})
-components.paths.LOCKS = root / ".cotam/locks"
+from components.paths import Paths
 from components.steps import run_step
-run_step({step!r}, paths=components.paths.Paths(root))
+run_step({step!r}, paths=Paths(Path({str(paths.root)!r})))
 """
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     # `_report` is called only where there is a log; a log without a server takes everything.

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from components import cli, config
-from components import paths as paths_module
 from components.adapter import AdapterConfig, LatentAdapter
 from components.commands import evaluate as command
 from components.evaluation.benchmarks import BENCHMARKS
@@ -29,7 +28,6 @@ def checkout(tmp_path_factory):
     settings = {"guidance.tower": str(tower), "evaluation.bootstrap": "20", "evaluation.qualities": "[0, 9]"}
     settings |= {"evaluation.jpeg_qualities": "[5]", "evaluation.webp_qualities": "[5]"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths_module, "LOCKS", root / ".cotam/locks")
         patch.setattr(command, "ROOT", root)
         paths = write_checkout(root, settings)
         write_small_benchmarks(paths, 3)

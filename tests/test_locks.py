@@ -21,9 +21,8 @@ def read_pid(process: subprocess.Popen) -> psutil.Process:
 
 def test_the_second_waits_for_the_first_and_a_kill_frees_the_lock(tmp_path):
     code = (
-        "from pathlib import Path; from components import locks, paths\n"
-        f"paths.LOCKS = Path({str(tmp_path)!r})\n"
-        "with locks.stage_lock('joint'):\n"
+        "from pathlib import Path; from components.locks import stage_lock; from components.paths import Paths\n"
+        f"with stage_lock('joint', Paths(Path({str(tmp_path)!r}))):\n"
         "    print('held', flush=True); input()\n"
     )
     first = start(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

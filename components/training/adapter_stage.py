@@ -55,7 +55,7 @@ class AdapterStage:
             )
         }
         # Beside the stages' own work folders: both stages read the same store.
-        stores = inputs.paths.root / ".cotam/work/features" / instance_name(inputs.codec, inputs.mllm)
+        stores = inputs.paths.work / "features" / instance_name(inputs.codec, inputs.mllm)
         folder = stores / store_key(plan, origin)
         _remove_others(folder)
         self.store = FeatureStore(folder, reader, plan, self.codec, guide, self.tower, workers=params.threads)
