@@ -23,6 +23,9 @@ Percent = Annotated[int, Field(ge=0, le=100)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+METHODS = ("clean", "cotam", "jpeg", "webp")
+"""What results call the methods that are no codec of `codecs` (components/evaluation/streams.py)."""
+
 
 class Section(BaseModel):
     """Strict: 1 is not "1", a key that is not here is an error, and nothing changes after loading."""
@@ -125,6 +128,13 @@ class Settings(Section):
     guidance: Guidance
     adapter: Adapter
     evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _codecs_are_no_other_methods(self) -> "Settings":
+        for name in self.codecs:
+            if name in METHODS:
+                raise ValueError(f"codecs names {name}, as the results call another method; give it another name")
+        return self
 
     @model_validator(mode="after")
     def _names_are_defined(self) -> "Settings":

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from components import config
 from components.errors import CotamError
+from components.evaluation import streams
 from components.paths import ROOT
 
 SHIPPED = (ROOT / "params.yaml").read_text()
@@ -44,6 +45,11 @@ def test_settings_cannot_be_changed():
         ("[0, 1, 2, 3, 4, 5]", "[2, 1]", "evaluation.qualities must rise without repeating a value."),
         ("[0, 1, 2, 3, 4, 5]", "[]", "evaluation.qualities must not be empty."),
         ("codecs: [elic]", "codecs: [dcae]", "codecs names dcae, but there is no codec.dcae."),
+        (
+            "codecs: [elic]\ncodec:\n  elic:",
+            "codecs: [cotam]\ncodec:\n  cotam:",
+            "codecs names cotam, as the results call another method; give it another name.",
+        ),
         ("size: 128", "size: 100", "scenes.size must be 128, 256, 384 or 512, not 100."),
         ("heads: 4", "heads:", "adapter.heads must be a whole number, not null."),
         ("  heads: 4\n", "", "adapter.heads is missing."),
@@ -57,6 +63,14 @@ def test_a_mistake_is_one_sentence_that_names_the_key(tmp_path, right, wrong, se
     with pytest.raises(CotamError) as caught:
         config.load(path)
     assert str(caught.value) == f"params.yaml: {sentence}"
+
+
+def test_no_codec_may_go_by_another_methods_name():
+    assert set(config.METHODS) == {streams.CLEAN.method, streams.COTAM, streams.JPEG, streams.WEBP}
+    for name in config.METHODS:
+        overrides = {"codecs": f"[elic, {name}]", "codec": f"{{elic: {{weights: a}}, {name}: {{weights: b}}}}"}
+        with pytest.raises(CotamError, match=f"^params.yaml: codecs names {name}, as the results call another method"):
+            config.load(overrides=overrides)
 
 
 @pytest.mark.parametrize("text", ["adapter: [", "seed: 7\nseed: 8\n", "7\n", "seed: 2020-01-01\n", "\x00"])
