@@ -14,6 +14,7 @@ from components.codec.container import (
     MAXIMUM_PIXELS,
     Header,
     check_size,
+    header_bytes,
     pack,
     read_stream,
     unpack,
@@ -39,7 +40,8 @@ def test_what_is_packed_is_unpacked(header, payload):
     stream = pack(header, payload, header.check)
     assert unpack(stream) == (header, payload)
     square = header.grid is None or header.grid[0] == header.grid[1]
-    assert len(stream) == HEADER_BYTES + len(payload) + (0 if square else 2)
+    assert header_bytes(stream) == HEADER_BYTES + (0 if square else 2)
+    assert len(stream) == header_bytes(stream) + len(payload)
 
 
 def test_the_layout_is_that_of_the_document():

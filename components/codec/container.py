@@ -1,4 +1,4 @@
-"""The `.cotam` container: a header of 19 bytes, then one entropy-coded stream (docs/bitstream.md).
+"""The `.cotam` container: a header of 19 or 21 bytes, then one entropy-coded stream (docs/bitstream.md).
 
 Reading a header needs neither torch nor the codec, so that `cotam inspect` answers at once.
 """
@@ -19,7 +19,7 @@ MAXIMUM_CELLS = 254  # per side of a level map; 255 announces a map that is not 
 
 _FIELDS = struct.Struct("<4sB4sHHBB")
 _CHECK = struct.Struct("<I")
-HEADER_BYTES = _FIELDS.size + _CHECK.size
+HEADER_BYTES = _FIELDS.size + _CHECK.size  # without the size of a map that is not square
 _SHORTEST_PAYLOAD = 8  # the state that the entropy coder always writes
 
 
@@ -117,6 +117,16 @@ def unpack(stream: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Header,
     if len(payload) < _SHORTEST_PAYLOAD or len(payload) % 4:
         raise CotamError("The stream is truncated; copy it again.")
     return Header(model.hex(), width, height, quality, grid, check), payload
+
+
+def header_bytes(stream: bytes) -> int:
+    """Length of a stream's own header, the size of a map that is not square included.
+
+    Raises:
+        CotamError: `unpack` refuses it.
+    """
+    _, payload = unpack(stream)
+    return len(stream) - len(payload)
 
 
 def read_stream(path: str | Path) -> bytes:

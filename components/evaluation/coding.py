@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.baselines import conventional
-from components.codec.container import HEADER_BYTES
+from components.codec import container
 from components.evaluation.pictures import Pictures
 from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
 
@@ -56,9 +56,8 @@ class Coder:
 
 def header_bits(setting: Setting, content: bytes) -> int:
     """Bits of a file that are no coded pixels."""
-    if setting.method in (JPEG, WEBP):
-        return 8 * conventional.header_bytes(content)
-    return 8 * HEADER_BYTES
+    kind = conventional if setting.method in (JPEG, WEBP) else container
+    return 8 * kind.header_bytes(content)
 
 
 def load_guide(tower_folder, *, layers: Sequence[int], grid: int, k: float) -> Guide:
