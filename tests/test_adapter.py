@@ -71,6 +71,23 @@ def test_a_quality_never_trained_speaks_like_its_neighbour():
     assert torch.equal(adapter(latent, last), adapter(latent, unseen))
 
 
+def test_two_threads_find_the_same_gradient_every_time():
+    latent, quality_map = torch.randn(32, 6, 8, 8), torch.randint(0, 10, (32, 8, 8))
+    adapter, threads = talking(), torch.get_num_threads()
+
+    def gradients():
+        adapter.zero_grad()
+        adapter(latent, quality_map).square().mean().backward()
+        return [parameter.grad.clone() for parameter in adapter.parameters()]
+
+    torch.set_num_threads(2)
+    try:
+        first = gradients()
+        assert all(all(map(torch.equal, first, gradients())) for _ in range(5))
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_scales_undo_the_units_of_the_latent():
     adapter, latent = talking(), torch.randn(1, 6, 4, 4)
     quality_map = torch.ones(1, 4, 4, dtype=torch.int64)

@@ -49,7 +49,8 @@ class OrdinalEmbedding(nn.Module):
         self.steps_QW = nn.Parameter(torch.zeros(qualities, width))
 
     def forward(self, quality_map_BHW: Tensor) -> Tensor:
-        return self.steps_QW.cumsum(0)[quality_map_BHW].permute(0, 3, 1, 2)
+        # Not by indexing: the gradient of that is summed by several threads in whatever order they come.
+        return F.embedding(quality_map_BHW, self.steps_QW.cumsum(0)).permute(0, 3, 1, 2)
 
 
 class LatentAdapter(nn.Module):
