@@ -96,7 +96,6 @@ def _rates(streams: dict[Setting, dict[str, bytes]]) -> dict:
         "styles": {"bench": style, "train": style},
         "photographs": {"images": ["astronaut"], "plain": points, "guided": points},
         "map_bits": {"cells": 4, "mean": 6.5, "max": 8.0, "share": 0.01},
-        "time": {"images": 8, "encode": {"base": 10.0, "cotam": 11.0}},
     }
 
 
@@ -137,5 +136,3 @@ def _scores(paths: Paths, settings: list[Setting]) -> None:
     for method, qualities in scores.items():
         for quality, values in qualities.items():
             write_json(samples / f"{method}-{quality}.json", [["yes" if value else "no", value] for value in values])
-    times = {"images": 8, "decode": {"base": 10.0, "cotam": 10.5}}
-    write_json(samples / "time.json", times)

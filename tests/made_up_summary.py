@@ -84,9 +84,6 @@ def summary(codec: str = "elic", mllm: str = "micro-llava") -> dict:
             }
         },
         "map_bits": {codec: {"mean": 27.4, "max": 40, "cells": 16, "share": 0.011}},
-        "time": {
-            codec: {"images": 32, "encode": {"base": 61.0, "cotam": 70.1}, "decode": {"base": 58.0, "cotam": 61.3}}
-        },
         "allocation": {codec: {"raised": 31.0, "lowered": -22.0}},
         "adapter": {f"{codec}-{mllm}": {"qualities": list(range(7)), "low": losses, "high": losses}},
     }

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from components import config
-from components import paths as paths_module
 from components.adapter import AdapterConfig, LatentAdapter
 from components.codec import Codec
 from components.errors import CotamError
@@ -42,14 +41,11 @@ STYLES = ("bench", "train")
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    root = tmp_path_factory.mktemp("checkout")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paths_module, "LOCKS", root / ".cotam/locks")
-        paths = write_checkout(root, SETTINGS)
-        write_small_benchmarks(paths, 3)
-        run_step("rate", paths=paths)
-        write_adapter(paths.joint(CODEC, MLLM) / "adapter")
-        run_step("evaluate", paths=paths)
+    paths = write_checkout(tmp_path_factory.mktemp("checkout"), SETTINGS)
+    write_small_benchmarks(paths, 3)
+    run_step("rate", paths=paths)
+    write_adapter(paths.joint(CODEC, MLLM) / "adapter")
+    run_step("evaluate", paths=paths)
     return paths
 
 
@@ -106,7 +102,7 @@ def test_every_answer_is_kept(checkout, scores):
     lines = (samples / "questions.jsonl").read_text().splitlines()
     assert {json.loads(line)["benchmark"] for line in lines} == set(BENCHMARKS)
     names = {f"{name.replace('.', '-')}.json" for name in SETTING_NAMES[1:]}
-    assert {path.name for path in samples.iterdir()} == {*names, "clean--.json", "questions.jsonl", "time.json"}
+    assert {path.name for path in samples.iterdir()} == {*names, "clean--.json", "questions.jsonl"}
     for setting in (CLEAN, Setting("cotam", "0")):
         worth = {}
         for row in read(samples, setting):
@@ -258,8 +254,7 @@ def test_a_damaged_archive_is_one_sentence_and_never_other_files(archive, tmp_pa
         assert all(files == FILES for files in found)
 
 
-def test_the_step_says_so_when_its_streams_are_damaged(checkout, models, monkeypatch):
-    monkeypatch.setattr(paths_module, "LOCKS", checkout.root / ".cotam/locks")
+def test_the_step_says_so_when_its_streams_are_damaged(checkout, models):
     before = sha256_tree(checkout.scores(CODEC, MLLM))
     whole = models.streams.read_bytes()
     models.streams.write_bytes(whole[:-100])

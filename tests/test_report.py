@@ -6,7 +6,6 @@ import pytest
 
 from components.reporting import claims, examples
 from components.reporting.examples import Answer
-from components.reporting.extras import timing_section
 from components.reporting.numbers import MINUS, number
 from components.reporting.page import flatten, render
 from tests.made_up_summary import BENCHMARKS, summary
@@ -69,7 +68,7 @@ def test_what_was_not_measured_has_no_section():
     for results in bare["codecs"]["elic"].values():
         results["micro-llava"].pop("train_style", None)
     page = render(bare, SETTINGS, [])
-    for section in ("photographs", "time", "allocation", "examples", "train-style", "adapter"):
+    for section in ("photographs", "allocation", "examples", "train-style", "adapter"):
         assert f'id="{section}' not in page
         assert f'href="#{section}' not in page
     assert 'id="bd-rate"' in page
@@ -118,11 +117,6 @@ def test_settings_are_flat_and_numbers_are_typeset():
     assert number(-3.25, 1) == f"{MINUS}3.2"
     assert number(-0.01, 1, sign=True) == "0.0"
     assert number(None) == "\N{EN DASH}"
-
-
-def test_time_is_a_ratio():
-    section = timing_section(summary(), "elic", "micro-llava")
-    assert section["overheads"]["encode"] == pytest.approx(100 * (70.1 / 61 - 1))
 
 
 def answers(image: str, base: bool, cotam: bool, prompt: str = "how many ?") -> list[Answer]:

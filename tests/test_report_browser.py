@@ -56,7 +56,7 @@ def loaded(page, tmp_path_factory):
 def test_the_browser_shows_tables_curves_and_pictures(loaded):
     elements, _, _ = loaded
     tables = {table.get("class") for table in elements.of("table")}
-    assert {"bd-rate", "levels", "all-scores", "train-style", "timing", "provenance", "settings"} <= tables
+    assert {"bd-rate", "levels", "all-scores", "train-style", "provenance", "settings"} <= tables
     drawn = [attributes["data-curve"] for attributes in elements.of("g") if "data-curve" in attributes]
     panels_of_methods = 1 + len(BENCHMARKS) + 3 + 1  # mean, benchmarks, levels, styles of training
     assert drawn.count("jpeg") == panels_of_methods

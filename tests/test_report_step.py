@@ -58,7 +58,6 @@ def test_the_summary_has_every_part(summary):
         "joint": [0.5] * 4,
     }
     assert summary["allocation"][CODEC].keys() == {"raised", "lowered"}
-    assert summary["time"][CODEC]["decode"] == {"base": 10.0, "cotam": 10.5}
 
 
 def test_the_page_shows_pictures_and_where_they_came_from(out):

@@ -9,7 +9,7 @@ from components.errors import CotamError
 from components.paths import ROOT
 
 BENCHMARKS = {
-    "codec": "time and rate of encoding and decoding, against JPEG and WebP",
+    "codec": "time of CoTAM against the codec alone, rate of the codec against JPEG and WebP",
     "data": "images per second out of shards, against single files",
 }
 

@@ -5,8 +5,6 @@ killed evaluation goes on where it was.
 """
 
 import importlib
-import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from components.evaluation.coding import Coder
 from components.evaluation.pictures import benchmark_names, benchmark_pictures
 from components.evaluation.receive import Receiver
 from components.evaluation.scores import question_rows
-from components.evaluation.streams import CLEAN, COTAM, Setting, Streams
+from components.evaluation.streams import CLEAN, Setting, Streams
 from components.files import read_json, write_json
 from components.progress import track
 from components.workers import run_jobs
@@ -126,20 +124,3 @@ def scores_json(codec: str, mllm: str, outcomes: Outcomes, models: Models) -> di
             bits = 8 * sum(map(len, streams.files(job.setting, job.style).values()))
             style["bits"].setdefault(job.setting.method, {})[job.setting.quality] = bits
     return {"schema": SCHEMA, "codec": codec, "mllm": mllm, "styles": styles}
-
-
-def time_decoding(receiver: Receiver, codec: str, quality: str, style: str, count: int) -> dict[str, Any]:
-    """Median milliseconds to turn a file into a view: the codec alone, and with the adapter, in turn per image."""
-    files = {method: receiver.streams.files(Setting(method, quality), style) for method in (codec, COTAM)}
-    spent: dict[str, list[float]] = {method: [] for method in files}
-    for image in list(files[COTAM])[:count]:
-        for method, times in spent.items():
-            start = time.perf_counter()
-            decoded = list(receiver.coder.decode({image: files[method][image]}).values())
-            if method == COTAM:
-                receiver.mllm.decoded_views(decoded, receiver.adapter)
-            else:
-                receiver.mllm.views([one.image for one in decoded])
-            times.append(1000 * (time.perf_counter() - start))
-    medians = {method: statistics.median(times) for method, times in spent.items()}
-    return {"images": len(spent[codec]), "decode": {"base": medians[codec], "cotam": medians[COTAM]}}

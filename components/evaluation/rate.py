@@ -5,7 +5,6 @@ rate is the same whatever the number of processes, as every (method, quality, se
 """
 
 import statistics
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +72,6 @@ def rates(
     coded: Mapping[Job, Coded],
     map_bits: list[float],
     cells: int,
-    encode_ms: Mapping[str, Any],
 ) -> dict[str, Any]:
     """rates.json (docs/summary-schema.md), from what was coded.
 
@@ -83,9 +81,8 @@ def rates(
         coded: in the order in which it is to be written.
         map_bits: what the map of each benchmark image costs, in the order of the images.
         cells: of a map.
-        encode_ms: from `time_encoding`.
     """
-    found = {"schema": SCHEMA, "codec": codec, "styles": rates_of_styles(pictures, coded), "time": dict(encode_ms)}
+    found = {"schema": SCHEMA, "codec": codec, "styles": rates_of_styles(pictures, coded)}
     if PHOTOGRAPHS in pictures:
         found["photographs"] = {
             "images": list(pictures[PHOTOGRAPHS]),
@@ -121,18 +118,6 @@ def map_costs(guide: Guide, pictures: Pictures) -> list[float]:
     """Bits that the map of each picture costs in its file."""
     maps = (guide([pictures[name] for name in names]) for names in portions(pictures))
     return [cost_bits(levels) for portion in maps for levels in portion]
-
-
-def time_encoding(coder: Coder, codec: str, pictures: Pictures, quality: str) -> dict[str, Any]:
-    """Median milliseconds to encode one picture with and without guidance, both in turn on the same picture."""
-    spent: dict[str, list[float]] = {codec: [], COTAM: []}
-    for name, picture in pictures.items():
-        for method, times in spent.items():
-            start = time.perf_counter()
-            coder.encode(Setting(method, quality), {name: picture})
-            times.append(1000 * (time.perf_counter() - start))
-    medians = {method: statistics.median(times) for method, times in spent.items()}
-    return {"images": len(pictures), "encode": {"base": medians[codec], "cotam": medians[COTAM]}}
 
 
 def _style(pictures: Pictures) -> dict[str, Any]:

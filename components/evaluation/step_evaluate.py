@@ -1,15 +1,11 @@
 """Ask the MLLM about the decoded benchmarks: scores.json, metrics.json, and every answer in samples/."""
 
-import torch
-
 from components.evaluation.benchmarks import STYLES
-from components.evaluation.evaluate import Models, evaluate, scores_json, time_decoding
+from components.evaluation.evaluate import Models, evaluate, scores_json
 from components.evaluation.metrics import COLUMNS, flat_metrics, points_of
 from components.evaluation.samples import write_samples
 from components.files import write_json
 from components.step_inputs import StepInputs
-
-TIMED = 16  # images of the benchmarks
 
 
 def run(inputs: StepInputs) -> None:
@@ -30,10 +26,6 @@ def run(inputs: StepInputs) -> None:
     write_json(inputs.out / "metrics.json", flat_metrics(codec, points))
     answers = {job.setting: outcome["answers"] for job, outcome in outcomes.items() if job.style == "bench"}
     write_samples(inputs.out / "samples", paths.benchmarks / "bench", answers)
-    torch.set_num_threads(1)
-    quality = str(inputs.params.evaluation.qualities[0])
-    times = time_decoding(models.receiver(), codec, quality, "bench", TIMED)
-    write_json(inputs.out / "samples/time.json", times)
     for point in points:
         name = f"score/{codec}.{point.setting.method}.{mllm}"
         step = None if point.bpp is None else round(1000 * point.bpp)

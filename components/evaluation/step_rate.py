@@ -4,16 +4,14 @@ import torch
 
 from components.codec import Codec
 from components.evaluation.benchmarks import STYLES
-from components.evaluation.coding import Coder, load_guide
+from components.evaluation.coding import Coder, Guide, load_guide
 from components.evaluation.pictures import benchmark_pictures, photographs
-from components.evaluation.rate import PHOTOGRAPHS, code, jobs_of, map_costs, rates, settings_of, time_encoding
+from components.evaluation.rate import PHOTOGRAPHS, code, jobs_of, map_costs, rates, settings_of
 from components.evaluation.streams import write_streams
 from components.files import write_json
 from components.progress import track
 from components.step_inputs import StepInputs
 from components.workers import run_jobs
-
-TIMED = 16  # images of the benchmarks
 
 
 def run(inputs: StepInputs) -> None:
@@ -29,7 +27,7 @@ def run(inputs: StepInputs) -> None:
     jobs = jobs_of(settings_of(name, qualities), STYLES, photographs=True)
 
     def start():
-        coder = _coder(inputs)
+        coder = Coder(Codec.from_pretrained(inputs.codec_weights), _guide(inputs))
         return lambda job: code(coder, job.setting, pictures[job.pictures])
 
     # The longest first, so that no worker is left with one at the end.
@@ -37,12 +35,9 @@ def run(inputs: StepInputs) -> None:
     done = dict(track(run_jobs(waiting, start, params.threads), "encoding the benchmarks", len(jobs)))
     coded = {job: done[job] for job in jobs}
 
-    torch.set_num_threads(1)
-    coder = _coder(inputs)
-    timed = {image: pictures["bench"][image] for image in list(pictures["bench"])[:TIMED]}
-    encode_ms = time_encoding(coder, name, timed, str(params.evaluation.qualities[0]))
-    map_bits = map_costs(coder.guide, pictures["bench"])
-    found = rates(name, pictures, coded, map_bits, params.guidance.grid**2, encode_ms)
+    torch.set_num_threads(1)  # as the images were coded, so that these are the maps in their files
+    map_bits = map_costs(_guide(inputs), pictures["bench"])
+    found = rates(name, pictures, coded, map_bits, params.guidance.grid**2)
 
     files = ((job.setting, job.pictures, coded[job].files) for job in jobs if job.pictures != PHOTOGRAPHS)
     write_streams(inputs.out / "streams.zip", files)
@@ -54,7 +49,6 @@ def run(inputs: StepInputs) -> None:
             inputs.log.metric(f"psnr.{method}", sum(values["psnr"]) / len(values["psnr"]), round(1000 * bpp))
 
 
-def _coder(inputs: StepInputs) -> Coder:
+def _guide(inputs: StepInputs) -> Guide:
     guidance = inputs.params.guidance
-    guide = load_guide(inputs.tower_weights, layers=guidance.layers, grid=guidance.grid, k=guidance.k)
-    return Coder(Codec.from_pretrained(inputs.codec_weights), guide)
+    return load_guide(inputs.tower_weights, layers=guidance.layers, grid=guidance.grid, k=guidance.k)

@@ -20,7 +20,6 @@ def summarise(
     scores: Mapping[tuple[str, str], Mapping[str, Any]],
     replicates: int,
     seed: int,
-    times: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """summary.json, but for what training and the allocation maps add to it.
 
@@ -29,16 +28,12 @@ def summarise(
         scores: (codec, MLLM) -> scores.json.
         replicates: of the bootstrap behind every interval.
         seed: of the bootstrap.
-        times: (codec, MLLM) -> samples/time.json.
     """
     found: dict[str, Any] = {"schema": SCHEMA, "benchmarks": list(BENCHMARKS), "codecs": {}}
     found |= {key: {codec: rate[key] for codec, rate in rates.items()} for key in ("photographs", "map_bits")}
     for (codec, mllm), scored in scores.items():
         for method, entry in summarise_pair(codec, rates[codec], scored, replicates, seed).items():
             found["codecs"].setdefault(codec, {}).setdefault(method, {})[mllm] = entry
-    found["time"] = {
-        codec: {**rates[codec]["time"], "decode": time["decode"]} for (codec, _), time in (times or {}).items()
-    }
     return found
 
 

@@ -119,17 +119,6 @@ def photographs_claim(loss: float | None) -> Claim:
     return Claim("C15", paper, here, "holds" if loss <= 0.5 else "fails")
 
 
-def time_claim(encode: float, decode: float) -> Claim:
-    """C16: 2.9 % and 5.2 % over ELIC. A small tower beside a small codec weighs otherwise, so the rule is generous:
-    holds below 10 %."""
-    return Claim(
-        "C16",
-        "Guidance adds 2.9 % to encoding, the adapter 5.2 % to decoding (ELIC).",
-        f"{per_cent(encode)} encoding, {per_cent(decode)} decoding.",
-        "holds" if max(encode, decode) <= 10 else "fails",
-    )
-
-
 def find_claims(summary: dict, codec: str, mllm: str) -> list[Claim]:
     """Every claim that the summary can answer for a codec and an MLLM, by id."""
     cotam, base = (method_of(summary, codec, method, mllm) for method in ("cotam", codec))
@@ -142,10 +131,6 @@ def find_claims(summary: dict, codec: str, mllm: str) -> list[Claim]:
     photographs = summary.get("photographs", {}).get(codec)
     if photographs:
         found.append(photographs_claim(loss_at_equal_rate(photographs["plain"], photographs["guided"])))
-    time = summary.get("time", {}).get(codec)
-    if time:
-        overheads = {step: 100 * (time[step]["cotam"] / time[step]["base"] - 1) for step in ("encode", "decode")}
-        found.append(time_claim(**overheads))
     bits = summary.get("map_bits", {}).get(codec)
     if bits:
         found.append(map_claim(bits))

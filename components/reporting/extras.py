@@ -1,4 +1,4 @@
-"""What the page says beside the scores: photographs, the map's bits, time, and what the adapter learned.
+"""What the page says beside the scores: photographs, the map's bits, and what the adapter learned.
 
 Each function reads one part of summary.json (docs/summary-schema.md) and gives nothing where the run did not measure
 it.
@@ -53,32 +53,6 @@ def map_sentence(summary: dict, codec: str) -> str:
         f"A map of {bits['cells']} cells costs {bits['mean']:.1f} bits on average and {bits['max']:.0f} at most: "
         f"{100 * bits['share']:.2f} % of a file, averaged over qualities. The paper's map of 64 cells costs 128."
     )
-
-
-def timing_section(summary: dict, codec: str, mllm: str) -> dict | None:
-    """Milliseconds per image with and without guidance and adapter (paper, Table 2)."""
-    time = summary.get("time", {}).get(codec)
-    if not time:
-        return None
-    label = method_look(codec, codec).label
-    rows, overheads = [], {}
-    for step, name in (("encode", "Encoding, with guidance"), ("decode", "Decoding, with adapter")):
-        base, cotam = time[step]["base"], time[step]["cotam"]
-        overheads[step] = 100 * (cotam / base - 1)
-        rows.append({"label": name, "cells": [f"{base:.1f} ms", f"{cotam:.1f} ms", per_cent(overheads[step])]})
-    return {
-        "columns": [f"{label} alone", "CoTAM", "Overhead"],
-        "rows": rows,
-        "short": f"{per_cent(overheads['encode'], 0)}, {per_cent(overheads['decode'], 0)}",
-        "overheads": overheads,
-        "reading": (
-            "The paper reports +2.9 % and +5.2 % over ELIC at full width. Here tower, adapter and codec are all "
-            "small, and so are the images: the ratio is this world's."
-        ),
-        "command": f"dvc repro rate@{codec}",
-        "how": f"Median over {time['images']} images of the time for one, both methods in turn on the same image. "
-        "Times differ between machines and between runs.",
-    }
 
 
 ADAPTER_LOOKS = (

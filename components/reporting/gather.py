@@ -26,7 +26,6 @@ def summarise_run(paths: Paths, pairs: list[Pair], replicates: int, seed: int) -
         {pair: read_json(paths.scores(*pair) / "scores.json") for pair in pairs},
         replicates,
         seed,
-        {pair: read_json(paths.scores(*pair) / "samples/time.json") for pair in pairs},
     )
     summary["adapter"] = {
         instance_name(*pair): adapter_losses(

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from components.reporting import figures
 from components.reporting.claims import VERDICTS, Claim, find_claims, levels_claim
-from components.reporting.extras import adapter_sections, map_sentence, photographs_section, timing_section
+from components.reporting.extras import adapter_sections, map_sentence, photographs_section
 from components.reporting.methods import method_look
 from components.reporting.numbers import DASH, number, per_cent
 from components.reporting.pictures import ramp_css
@@ -93,7 +93,6 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
         "ramp": ramp_css(),
         "examples": pictures.examples,
         "photographs": photographs_section(summary, codec),
-        "timing": timing_section(summary, codec, mllm),
         "adapters": adapter_sections(summary),
         "provenance": provenance,
         "settings": list(flatten(settings)),
@@ -144,11 +143,6 @@ def _headline(summary: dict, codec: str, mllm: str) -> dict:
                 "value": f"{number(bits['mean'])} bits",
                 "note": f"on average; {number(bits['max'], 0)} at most",
             }
-        )
-    times = timing_section(summary, codec, mllm)
-    if times:
-        facts.append(
-            {"name": "Time, encoding and decoding", "value": times["short"], "note": f"over {base_label} alone"}
         )
     return {
         "method_label": "CoTAM",
@@ -202,7 +196,5 @@ def _contents(context: dict) -> list[tuple[str, str]]:
         found.append(("examples", "Before and after"))
     if context["photographs"]:
         found.append(("photographs", "Photographs"))
-    if context["timing"]:
-        found.append(("time", "Time"))
     found += [(f"adapter{adapter['suffix']}", "Adapter training") for adapter in context["adapters"]]
     return [*found, ("settings", "Settings and revisions")]
