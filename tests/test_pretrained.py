@@ -19,6 +19,7 @@ from pipelines.pretrain.evaluate_mllm import MARGIN, QuestionOnly, accuracies, a
 MEGABYTES = {"clip": 7, "mllm": 7, "codec": 3}
 """At most, per folder (design, section 4)."""
 MLLM = PRETRAINED / "mllm/micro-llava"
+METRICS = PRETRAINED / "mllm/micro-llava.metrics.json"
 SCENES = 60
 
 
@@ -49,7 +50,7 @@ def test_the_page_says_what_the_folders_hold():
 
 
 def test_the_page_owns_up_to_every_goal_that_is_missed():
-    metrics, text = read_json(MLLM / "metrics.json"), PAGE.read_text(encoding="utf-8")
+    metrics, text = read_json(METRICS), PAGE.read_text(encoding="utf-8")
     for style in STYLES:
         assert metrics[style]["goals"] == reached(metrics[style])
         for goal, met in metrics[style]["goals"].items():
@@ -59,7 +60,7 @@ def test_the_page_owns_up_to_every_goal_that_is_missed():
 @pytest.mark.parametrize("style", STYLES)
 def test_it_still_sees(style):
     """A sample of fresh scenes, so that the file beside the weights is not all there is to believe."""
-    said = read_json(MLLM / "metrics.json")[style]
+    said = read_json(METRICS)[style]
     fit = (sample_scene(seed, "train", style) for seed in range(800))
     predictor = QuestionOnly(question for scene in fit for question in ask_all(scene))
     scenes = [sample_scene(seed, "validation", style) for seed in range(100_000, 100_000 + SCENES)]

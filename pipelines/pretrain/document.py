@@ -3,7 +3,7 @@
     python -m pipelines.pretrain.document
 
 What stands between the MODELS marks is replaced: a row per model, read from its files, and the micro MLLM's scores from
-its metrics.json. tests/test_pretrained.py fails when the page and the folders disagree.
+MLLM.metrics.json beside its folder. tests/test_pretrained.py fails when the page and the folders disagree.
 """
 
 from math import prod
@@ -25,8 +25,8 @@ def tables(pretrained: Path = PRETRAINED) -> str:
     parts = ["| folder | class | parameters | size |", "| --- | --- | ---: | ---: |"]
     for file in sorted(pretrained.glob("*/*/model.safetensors")):
         parts.append(_row(file.parent, pretrained))
-    for metrics in sorted(pretrained.glob("mllm/*/metrics.json")):
-        parts += ["", *_scores(metrics.parent.name, read_json(metrics))]
+    for metrics in sorted(pretrained.glob("mllm/*.metrics.json")):
+        parts += ["", *_scores(metrics.name.removesuffix(".metrics.json"), read_json(metrics))]
     return "\n".join(parts)
 
 

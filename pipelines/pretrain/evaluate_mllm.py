@@ -7,7 +7,8 @@ chance. The same questions are asked with another scene's image, and a predictor
 them too: a model that sees is far above both on its own image, and no better than the predictor on another's.
 The guidance tower's shallow attention is held against the scene graph's object mask.
 
-Writes metrics.json beside the model, or to --output. `GOALS` says what the shipped model has to reach.
+Writes MLLM.metrics.json beside the model's folder, or to --output: what lies in the folder is hashed as the model.
+`GOALS` says what the shipped model has to reach.
 """
 
 import argparse
@@ -182,12 +183,12 @@ def main() -> None:
     parser.add_argument("--tower", type=Path, default=Path("pretrained/clip/micro"), help="whose attention guides")
     parser.add_argument("--scenes", type=int, default=500, help="of each style")
     parser.add_argument("--split", default="validation")
-    parser.add_argument("--output", type=Path, help="where to write metrics.json (default: beside the model)")
+    parser.add_argument("--output", type=Path, help="where to write what was measured (default: MLLM.metrics.json)")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     metrics = evaluate(load_mllm(args.mllm), load_tower(args.tower), args.scenes, args.split)
-    write_json(args.output or args.mllm / "metrics.json", metrics)
+    write_json(args.output or args.mllm.with_name(f"{args.mllm.name}.metrics.json"), metrics)
     for style in STYLES:
         scores = metrics[style]
         levels = " ".join(f"{name} {value:.3f}" for name, value in scores["level"].items())
