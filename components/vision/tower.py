@@ -97,7 +97,7 @@ class ClipTower(nn.Module):
             hidden_BTD = self._embed(self.patch_embed(pixels_B3HW))
             for depth, layer in enumerate(self.model.encoder.layers[: max(layers) + 1]):
                 if depth in layers:
-                    maps_BN.append(_cls_row(layer, hidden_BTD))
+                    maps_BN.append(cls_row(layer, hidden_BTD))
                 if depth < max(layers):
                     hidden_BTD = layer(hidden_BTD, None)
         return torch.stack(maps_BN).mean(0).unflatten(-1, self.grid)
@@ -121,7 +121,7 @@ class ClipTower(nn.Module):
         return layer % (last + 1)
 
 
-def _cls_row(layer: nn.Module, hidden_BTD: Tensor) -> Tensor:
+def cls_row(layer: nn.Module, hidden_BTD: Tensor) -> Tensor:
     """The CLS row of one encoder layer's attention to the patches, averaged over heads: (B, N), float32."""
     attention = layer.self_attn
     tokens_BTD = layer.layer_norm1(hidden_BTD)

@@ -18,7 +18,7 @@ from pipelines.pretrain.words import EOS, PAD, word_tokenizer
 
 LENGTH = 44
 IGNORED = -100
-HARD = {"count_shape": 2.0, "count_colour": 2.0, "relation": 2.0, "texture": 1.5, "size": 1.0, "colour": 1.0}
+HARD = {"count_shape": 2.0, "count_colour": 2.0, "relation": 2.0, "texture": 2.0, "position": 3.0}
 EXTRA_WORDS = ("<image>", "USER:", "ASSISTANT:")
 
 

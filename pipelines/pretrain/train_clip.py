@@ -2,10 +2,13 @@
 
     torchrun --nproc-per-node 2 -m pipelines.pretrain.train_clip --output pretrained/clip/micro
 
-Three losses at once: contrastive between images and captions (Radford et al., 2021), which trains CLS; a dense loss per
+Four losses at once: contrastive between images and captions (Radford et al., 2021), which trains CLS; a dense loss per
 patch on the features that an MLLM reads (what stands in the patch and what the whole image is, from the scene graph);
-and a loss on the pooled image (kind, tint, text, counts). Question answering alone teaches a tower of this size almost
-nothing. Each process takes its share of the batch, one thread each: two threads of one process are hardly faster.
+a loss on the pooled image (kind, tint, text, counts); and one that turns the shallow layers' CLS attention, which
+guides the codec, to what the scene graph names. Question answering alone teaches a tower of this size almost nothing,
+and contrast alone leaves it a shallow attention that guides no better than its own maps in random order.
+
+Each process takes its share of the batch, one thread each: two threads of one process are hardly faster.
 """
 
 import argparse
@@ -18,14 +21,23 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import nn
 from torch.nn.utils import parametrize
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPVisionConfig,
+    PreTrainedModel,
+)
 
 from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES
+from components.vision.tower import cls_row
 from pipelines.pretrain.annotate import GRID, annotations
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 
 WIDTH = 128
 SIDE = 128
+GUIDING_LAYERS = (0, 1, 2)
 
 
 def micro_clip(vocabulary: int) -> CLIPModel:
@@ -111,7 +123,7 @@ class Lesson(nn.Module):
         self.image = nn.Linear(WIDTH, sum(IMAGE_CLASSES.values()))
 
     def forward(self, pixels_B3HW, patch_labels_BNk, image_labels_Bm, tokens_BL):
-        """The loss, and as a vector the contrastive, dense and image losses and the share of targets read rightly."""
+        """The loss; and as a vector the four losses and the shares of targets read rightly."""
         seen = self.clip.vision_model(pixels_B3HW, output_hidden_states=True)
         # Padding stands behind </s>, where causal attention keeps it from the pooled token.
         read = self.clip.text_projection(self.clip.text_model(tokens_BL).pooler_output)
@@ -129,8 +141,24 @@ class Lesson(nn.Module):
                 strict=True,
             )
         ) / len(IMAGE_CLASSES)
-        loss = 0.3 * contrastive + 3 * dense + image
-        return loss, torch.stack([contrastive, dense, image, *right]).detach()
+        guiding = self.guiding(seen.hidden_states, patch_labels_BNk)
+        loss = 0.3 * contrastive + 10 * dense + image + 0.5 * guiding
+        return loss, torch.stack([contrastive, dense, image, guiding, *right]).detach()
+
+    def guiding(self, hidden_states, patch_labels_BNk):
+        """Divergence of the shallow layers' mean CLS attention from an equal share for each object, in nats.
+
+        An object's share falls on the patch that holds its centre; a text, legible at low rates, has half a share for
+        all its patches together.
+        """
+        layers = self.clip.vision_model.encoder.layers
+        drawn_BN = torch.stack([cls_row(layers[depth], hidden_states[depth]) for depth in GUIDING_LAYERS]).mean(0)
+        names = list(PATCH_CLASSES)
+        object_BN, text_BN = ((patch_labels_BNk[..., names.index(name)] > 0).float() for name in ("shape", "text"))
+        share_BN = object_BN + 0.5 * text_BN / text_BN.sum(1, keepdim=True).clamp(min=1)
+        share_BN = share_BN / share_BN.sum(1, keepdim=True).clamp(min=1)
+        drawn_BN = drawn_BN / drawn_BN.sum(1, keepdim=True)
+        return (torch.xlogy(share_BN, share_BN) - share_BN * drawn_BN.log()).sum(1).mean()
 
     def dense(self, tokens_BND, patch_labels_BNk, image_labels_Bm):
         """The loss over patches, and for each target the share of patches read rightly where there is something."""
@@ -146,7 +174,7 @@ class Lesson(nn.Module):
                 weight[0], named = 0.25, target > 0
             loss = loss + WEIGHTS.get(name, 1.0) * F.cross_entropy(score, target, weight=weight)
             right.append(((score.argmax(-1) == target) & named).sum() / named.sum())
-        return loss / len(PATCH_CLASSES), right
+        return loss / sum(WEIGHTS.get(name, 1.0) for name in PATCH_TARGETS), right
 
 
 def batches(arrays: list[tuple[np.ndarray, dict, torch.Tensor]], batch: int, seed: int):
@@ -209,7 +237,7 @@ def train(args: argparse.Namespace) -> None:
         optimizer.zero_grad(set_to_none=True)
         recent.append(figures)
         if accelerator.is_main_process and (step % 50 == 0 or step == args.steps):
-            names = ("contrastive", "dense", "image", *PATCH_TARGETS)
+            names = ("contrastive", "dense", "image", "guiding", *PATCH_TARGETS)
             means = torch.stack(recent).nanmean(0).tolist()
             recent = []
             line = " ".join(f"{name} {value:.3f}" for name, value in zip(names, means, strict=True))
@@ -225,9 +253,16 @@ def save(model: CLIPModel, tokenizer, output: Path) -> None:
     place = "vision_model.embeddings.patch_embedding."
     state = {name: value for name, value in model.state_dict().items() if "parametrizations" not in name}
     copy.load_state_dict(state | {place + "weight": model.get_submodule(place.rstrip(".")).weight.detach()})
-    copy.half().save_pretrained(output)
+    save_half(copy, output)
     image_processor().save_pretrained(output)
     tokenizer.save_pretrained(output)
+
+
+def save_half(model: PreTrainedModel, output: Path) -> None:
+    """Write a model in float16, said so in its configuration and in those of its parts."""
+    for config in (model.config.text_config, model.config.vision_config):
+        config.dtype = torch.float16
+    model.half().save_pretrained(output)
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES, TEXTS
 from components.scenes.world import COLOURS, KINDS, SHAPES, SIZES, TEXTURES, TINTS
 from pipelines.pretrain.annotate import annotations
 from pipelines.pretrain.lessons import EXTRA_WORDS, IGNORED, lessons, word_ids
-from pipelines.pretrain.train_clip import image_processor, normalised
+from pipelines.pretrain.train_clip import image_processor, normalised, save_half
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 
 PATCHES = 64
@@ -225,10 +225,12 @@ def train(args: argparse.Namespace) -> None:
         images = every[: args.images]
         with accelerator.local_main_process_first():
             taught = lessons(path.with_suffix(".lessons.npy"), style, len(every), QUESTIONS)
-            labelled = annotations(path.with_suffix(".labels.npz"), style, 0, len(every), processes=2)
+            if not args.base:
+                labelled = annotations(path.with_suffix(".labels.npz"), style, 0, len(every), processes=2)
         mine = slice(rank, len(images), ranks)
         material.append(taught[mine])
-        labels.append({name: rows[mine] for name, rows in labelled.items()})
+        if not args.base:
+            labels.append({name: rows[mine] for name, rows in labelled.items()})
         features.append(tower_features(model, images[mine]))
         accelerator.print(f"features of {len(images)} scenes in {style} style", flush=True)
     features_ND, lessons_N = torch.cat(features), np.concatenate(material)
@@ -276,7 +278,7 @@ def save(model: LlavaForConditionalGeneration, output: Path) -> None:
     """Write the model in float16 with its processor; the training copy keeps its precision."""
     copy = LlavaForConditionalGeneration(model.config)
     copy.load_state_dict(model.state_dict())
-    copy.half().save_pretrained(output)
+    save_half(copy, output)
     processor = LlavaProcessor(
         image_processor=image_processor(),
         tokenizer=word_tokenizer(EXTRA_WORDS, add_eos=False),
