@@ -52,6 +52,23 @@ def patch_labels(scene: Scene, grid: int) -> np.ndarray:
     return labels.reshape(grid * grid, -1)
 
 
+def attention_shares(labels):
+    """Where a glance should fall, from patch labels: an equal share for each object, on the patch of its centre.
+
+    A text, legible at low rates, has half a share for all its patches together.
+
+    Args:
+        labels: array or tensor, (..., N, len(PATCH_CLASSES)).
+
+    Returns:
+        float of the same kind, (..., N); sums to one over the patches where anything is named, else to zero.
+    """
+    names = list(PATCH_CLASSES)
+    objects, text = ((labels[..., names.index(name)] > 0) * 1.0 for name in ("shape", "text"))
+    shares = objects + 0.5 * text / text.sum(-1, keepdims=True).clip(min=1)
+    return shares / shares.sum(-1, keepdims=True).clip(min=0.5)
+
+
 def image_labels(scene: Scene) -> np.ndarray:
     """Labels of the whole image: int64 (len(IMAGE_CLASSES),), in that order."""
     counts = [sum(obj.shape == shape for obj in scene.objects) for shape in SHAPES]

@@ -30,7 +30,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES
+from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES, attention_shares
 from components.vision.tower import cls_row
 from pipelines.pretrain.annotate import GRID, annotations
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
@@ -146,18 +146,11 @@ class Lesson(nn.Module):
         return loss, torch.stack([contrastive, dense, image, guiding, *right]).detach()
 
     def guiding(self, hidden_states, patch_labels_BNk):
-        """Divergence of the shallow layers' mean CLS attention from an equal share for each object, in nats.
-
-        An object's share falls on the patch that holds its centre; a text, legible at low rates, has half a share for
-        all its patches together.
-        """
+        """Divergence of the shallow layers' mean CLS attention to the patches from its due shares, in nats."""
         layers = self.clip.vision_model.encoder.layers
         drawn_BN = torch.stack([cls_row(layers[depth], hidden_states[depth]) for depth in GUIDING_LAYERS]).mean(0)
-        names = list(PATCH_CLASSES)
-        object_BN, text_BN = ((patch_labels_BNk[..., names.index(name)] > 0).float() for name in ("shape", "text"))
-        share_BN = object_BN + 0.5 * text_BN / text_BN.sum(1, keepdim=True).clamp(min=1)
-        share_BN = share_BN / share_BN.sum(1, keepdim=True).clamp(min=1)
         drawn_BN = drawn_BN / drawn_BN.sum(1, keepdim=True)
+        share_BN = attention_shares(patch_labels_BNk)
         return (torch.xlogy(share_BN, share_BN) - share_BN * drawn_BN.log()).sum(1).mean()
 
     def dense(self, tokens_BND, patch_labels_BNk, image_labels_Bm):

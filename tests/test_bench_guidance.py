@@ -1,0 +1,75 @@
+"""`cotam bench guidance`: every way is coded with its own maps and asked the same questions. On tiny models."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import guidance as bench
+from components import config
+from components.adapter import AdapterConfig, LatentAdapter
+from components.evaluation.benchmarks import benchmark_scenes
+from components.scenes import render
+from components.scenes.labels import PATCH_CLASSES, attention_shares
+from tests.models import tiny_clip_folder, tiny_llava_folder
+from tests.small_checkout import tiny_codec_folder
+
+IMAGES = 3
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    root = tmp_path_factory.mktemp("models")
+    overrides = {
+        "codec.elic.weights": str(tiny_codec_folder(root / "codec")),
+        "mllm.micro-llava.weights": str(tiny_llava_folder(root / "llava")),
+        "guidance.tower": str(tiny_clip_folder(root / "clip")),
+        "evaluation.qualities": "[0, 8]",
+        "evaluation.bootstrap": "20",
+        "threads": "1",
+    }
+    return config.load(overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def adapter(settings, tmp_path_factory):
+    from components.codec import Codec
+    from components.mllm import load_mllm
+
+    tower = load_mllm(settings.mllm["micro-llava"].weights).tower
+    channels = Codec.from_pretrained(settings.codec["elic"].weights).config.latent_channels
+    folder = tmp_path_factory.mktemp("adapter") / "adapter"
+    sizes = AdapterConfig(latent_channels=channels, feature_dim=tower.width, grid=tower.grid, width=16, heads=2)
+    LatentAdapter(sizes).save(folder)
+    return folder
+
+
+def test_every_way_is_compared_with_the_codec_alone(settings, adapter, capsys):
+    result = json.loads(json.dumps(bench.measure(IMAGES, settings, adapter)))
+    assert set(result["ways"]) == {"clean", *bench.WAYS}
+    sizes = {way: [point["bpp"] for point in entry["curve"]] for way, entry in result["ways"].items()}
+    assert sizes["plain+adapter"] == sizes["plain"] and sizes["guided+adapter"] == sizes["guided"]
+    assert len({tuple(sizes[way]) for way in ("plain", "guided", "shuffled", "graph")}) == 4
+    # A new adapter says nothing, so it changes no answer.
+    scores = {way: [point["scores"] for point in entry["curve"]] for way, entry in result["ways"].items()}
+    assert scores["plain+adapter"] == scores["plain"] and scores["guided+adapter"] == scores["guided"]
+    assert result["levels"]["guided"] == result["levels"]["shuffled"]
+    bench._print(result)
+    said = capsys.readouterr().out
+    assert all(name in said for name in bench.WAYS.values())
+
+
+def test_maps_in_random_order_hold_the_same_levels(settings):
+    scenes = list(benchmark_scenes(IMAGES, "bench", bench.SEED, 128))
+    maps = bench.level_maps({str(i): render(scene) for i, scene in enumerate(scenes)}, scenes, settings)
+    for guided, shuffled in zip(maps["guided"], maps["shuffled"], strict=True):
+        assert sorted(guided.flat) == sorted(shuffled.flat)
+    assert not np.array_equal(maps["guided"], maps["shuffled"])
+
+
+def test_a_glance_is_shared_among_the_objects():
+    labels = np.zeros((2, 6, len(PATCH_CLASSES)), int)
+    text = list(PATCH_CLASSES).index("text")
+    labels[0, 1, 0] = labels[0, 4, 0] = 3
+    labels[0, 2:4, text] = 5
+    assert np.allclose(attention_shares(labels), [[0, 0.4, 0.1, 0.1, 0.4, 0], [0] * 6])
