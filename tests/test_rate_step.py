@@ -45,7 +45,13 @@ def files(checkout):
 
 
 def settings():
-    return [(style, method, quality) for style in STYLES for method in METHODS for quality in METHODS[method]]
+    return [
+        (style, method, quality)
+        for style in STYLES
+        for method in METHODS
+        for quality in METHODS[method]
+        if style == "bench" or method not in ("jpeg", "webp")
+    ]
 
 
 def coded(files, style, method, quality):
@@ -60,7 +66,8 @@ def test_every_image_is_coded_by_every_method_at_every_quality(rates, files):
         assert rates["styles"][style]["images"] == [f"{number:06d}" for number in range(images)]
         assert rates["styles"][style]["pixels"] == [128 * 128] * images
         methods = rates["styles"][style]["methods"]
-        assert {method: list(qualities) for method, qualities in methods.items()} == METHODS
+        coded_with = [(style, method, quality) for method, qualities in methods.items() for quality in qualities]
+        assert sorted(coded_with) == sorted(setting for setting in settings() if setting[0] == style)
 
 
 def test_rates_are_the_sizes_of_the_files(rates, files):

@@ -82,8 +82,7 @@ def evaluate(models: Models, styles: Sequence[str], work: Path, workers: int) ->
     streams = Streams(models.streams)
     for style in styles:
         streams.check(style, benchmark_names(models.benchmarks / style))
-    settings = [CLEAN, *streams.settings]
-    jobs = [Job(setting, style) for style in styles for setting in settings]
+    jobs = [Job(setting, style) for style in styles for setting in (CLEAN, *streams.settings(style))]
     missing = [job for job in jobs if not (work / job.file).exists()]
     if missing:
         importlib.import_module("components.evaluation.suite")  # lmms-eval: slow, and so before the processes part

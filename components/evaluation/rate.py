@@ -16,7 +16,7 @@ from components.evaluation.coding import Coder, Guide, header_bits, portions
 from components.evaluation.pictures import Pictures, psnr
 from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
 
-PHOTOGRAPHS = "photographs"
+BENCH, PHOTOGRAPHS = "bench", "photographs"
 SCHEMA = 1
 
 
@@ -45,11 +45,12 @@ def settings_of(codec: str, qualities: Mapping[str, Sequence[int]]) -> list[Sett
 
 
 def jobs_of(settings: Iterable[Setting], styles: Iterable[str], photographs: bool) -> list[Job]:
-    """Every setting on every style, and, for the codec with and without guidance, on the photographs."""
+    """Every setting on the benchmarks' style; the codec, guided and not, also on the others and on photographs."""
     jobs = []
     for setting in settings:
-        jobs += [Job(setting, style) for style in styles]
-        if photographs and setting.method not in (JPEG, WEBP):
+        learned = setting.method not in (JPEG, WEBP)
+        jobs += [Job(setting, style) for style in styles if learned or style == BENCH]
+        if photographs and learned:
             jobs.append(Job(setting, PHOTOGRAPHS))
     return jobs
 
@@ -89,7 +90,7 @@ def rates(
             "plain": list(_points(codec, pictures[PHOTOGRAPHS], coded)),
             "guided": list(_points(COTAM, pictures[PHOTOGRAPHS], coded)),
         }
-    files = [result.bits for job, result in coded.items() if job.setting.method == COTAM and job.pictures == "bench"]
+    files = [result.bits for job, result in coded.items() if job.setting.method == COTAM and job.pictures == BENCH]
     found["map_bits"] = {
         "cells": cells,
         "mean": statistics.fmean(map_bits),

@@ -63,10 +63,9 @@ class Streams:
         except _DAMAGED as error:
             raise self._unusable(f"holds no coded benchmarks ({error})") from None
 
-    @property
-    def settings(self) -> list[Setting]:
-        """What was coded, in the order in which it was written."""
-        return list(dict.fromkeys(setting for setting, _ in self._names))
+    def settings(self, style: str) -> list[Setting]:
+        """What a style's images were coded by, in the order in which it was written."""
+        return [setting for setting, coded in self._names if coded == style]
 
     def files(self, setting: Setting, style: str) -> Files:
         """Every image of a style as it was coded by a setting.
@@ -84,15 +83,15 @@ class Streams:
             raise self._unusable(f"is damaged ({error})") from None
 
     def check(self, style: str, images: Iterable[str]) -> None:
-        """Make sure that every setting coded exactly these images.
+        """Make sure that these images were coded, and whole by every setting that coded any.
 
         Raises:
             CotamError: it did not.
         """
         expected = set(images)
-        for setting in self.settings:
-            if set(self._names.get((setting, style), ())) != expected:
-                raise self._unusable(f"does not belong to these benchmarks (style {style})")
+        coded = [set(self._names[setting, style]) for setting in self.settings(style)]
+        if not coded or any(names != expected for names in coded):
+            raise self._unusable(f"does not belong to these benchmarks (style {style})")
 
     def _unusable(self, what: str) -> CotamError:
         return CotamError(f"{self.path} {what}; run `dvc repro rate`.")

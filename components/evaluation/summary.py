@@ -48,7 +48,7 @@ def summarise_pair(
     for method in bench.methods:
         curve = bench.curve(method)
         entry: dict[str, Any] = {"curve": _points(curve), "levels": bench.level_rows(method)}
-        if train:
+        if train and method in train.methods:
             entry["train_style"] = _points(train.curve(method))
         if method != codec:
             entry |= _compare(anchor, curve)
