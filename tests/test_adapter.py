@@ -93,14 +93,14 @@ def test_scales_undo_the_units_of_the_latent():
     quality_map = torch.ones(1, 4, 4, dtype=torch.int64)
     before = adapter(latent, quality_map)
     factor, shift = torch.tensor([1.0, 10, 100, 0.1, 1, 1]), torch.arange(6.0)
-    adapter.set_scales(shift, factor, torch.full((10,), 3.0))
+    adapter.set_scales(shift, factor, torch.full((10,), 3.0), torch.arange(10.0) / 2)
     scaled = latent * factor[:, None, None] + shift[:, None, None]
-    assert torch.allclose(adapter(scaled, quality_map), 3 * before, atol=1e-3)
+    assert torch.allclose(adapter(scaled, quality_map), 1.5 * before, atol=1e-3)
 
 
 def test_saving_keeps_every_bit(tmp_path):
     adapter = talking()
-    adapter.set_scales(torch.randn(6), torch.rand(6) + 0.5, torch.rand(10))
+    adapter.set_scales(torch.randn(6), torch.rand(6) + 0.5, torch.rand(10), torch.rand(10))
     adapter.save(tmp_path / "adapter")
     again = LatentAdapter.load(tmp_path / "adapter")
     assert again.config == CONFIG

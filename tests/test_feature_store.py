@@ -125,23 +125,15 @@ def test_epochs_take_turns_with_the_drawn_views(store):
     assert set(dtypes.values()) == {torch.float32}
 
 
-def test_scales_are_those_of_the_training_views(store):
+def test_a_sample_is_of_the_training_views(store, monkeypatch):
     batches = [store.batch(epoch, np.arange(TRAINING)) for epoch in range(PLAN.draws)]
-    latents = torch.cat([batch["y_hat"] for batch in batches]).double()
-    lost = torch.cat([batch["patches"] - batch["decoded"] for batch in batches]).double()
-    mean_C, std_C, output_std_D = store.scales()
-    assert torch.allclose(mean_C.double(), latents.mean((0, 2, 3)), atol=1e-6)
-    assert torch.allclose(std_C.double(), latents.transpose(0, 1).flatten(1).std(1, correction=0), atol=1e-6)
-    assert torch.allclose(output_std_D.double(), lost.square().mean((0, 1)).sqrt(), atol=1e-6)
-
-
-def test_scales_of_many_views_are_measured_on_some_of_them(store, monkeypatch):
-    whole = store.scales()
-    monkeypatch.setattr(feature_store, "SAMPLE", 2 * TRAINING)
-    assert all(torch.equal(one, other) for one, other in zip(whole, store.scales(), strict=True))
+    whole = store.sample()
+    assert len(whole["y_hat"]) == TRAINING * PLAN.draws
+    for name, tensor in whole.items():
+        # Rows are image by image, batches draw by draw.
+        assert torch.equal(tensor, torch.stack([batch[name] for batch in batches], 1).flatten(0, 1))
     monkeypatch.setattr(feature_store, "SAMPLE", 5)
-    assert all(torch.isfinite(values).all() for values in store.scales())
-    assert not torch.equal(whole[0], store.scales()[0])
+    assert len(store.sample()["y_hat"]) == 5
 
 
 class StopsReading(Pictures):

@@ -5,6 +5,7 @@ One adapter serves all qualities and all quality maps. It starts by saying nothi
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -67,6 +68,7 @@ class LatentAdapter(nn.Module):
         self.register_buffer("latent_mean_C", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std_C", torch.ones(config.latent_channels))
         self.register_buffer("output_std_D", torch.ones(config.feature_dim))
+        self.register_buffer("quality_scale_Q", torch.ones(config.qualities))
         self.in_projection = nn.Conv2d(
             config.latent_channels, config.width, config.neighbourhood, padding=config.neighbourhood // 2
         )
@@ -80,16 +82,20 @@ class LatentAdapter(nn.Module):
         nn.init.zeros_(self.out_projection.weight)
         nn.init.zeros_(self.out_projection.bias)
 
-    def set_scales(self, latent_mean_C: Tensor, latent_std_C: Tensor, output_std_D: Tensor) -> None:
+    def set_scales(
+        self, latent_mean_C: Tensor, latent_std_C: Tensor, output_std_D: Tensor, quality_scale_Q: Tensor
+    ) -> None:
         """Fix what one unit means, from measurements on training data.
 
         Args:
             latent_mean_C, latent_std_C: of each channel of the decoded latents.
             output_std_D: root mean square of E(x) - E(x^) in each feature, the size of what is to be said.
+            quality_scale_Q: the same at each quality, in units of all; so that little is said where little was lost.
         """
         self.latent_mean_C.copy_(latent_mean_C)
         self.latent_std_C.copy_(latent_std_C.clamp(min=1e-3 * float(latent_std_C.max())))
         self.output_std_D.copy_(output_std_D)
+        self.quality_scale_Q.copy_(quality_scale_Q)
 
     def forward(self, y_hat_BCHW: Tensor, quality_map_BHW: Tensor, sample: Sampler | None = None) -> Tensor:
         """What is to be added to the patch embeddings of the decoded image.
@@ -105,9 +111,10 @@ class LatentAdapter(nn.Module):
         """
         unit_BCHW = (y_hat_BCHW - self.latent_mean_C[:, None, None]) / self.latent_std_C[:, None, None]
         features_BWHW = self.in_projection(unit_BCHW) + self.quality(quality_map_BHW)
-        sampled_BWHW = sample(features_BWHW) if sample else fill_grid(features_BWHW, self.config.grid)
-        tokens_BNW = (sampled_BWHW + self.position_1WHW).flatten(2).transpose(1, 2)
-        return self.out_projection(self.norm(self.block(tokens_BNW))) * self.output_std_D
+        sample = sample or partial(fill_grid, grid=self.config.grid)
+        tokens_BNW = (sample(features_BWHW) + self.position_1WHW).flatten(2).transpose(1, 2)
+        scale_BN1 = sample(self.quality_scale_Q[quality_map_BHW][:, None]).flatten(2).transpose(1, 2)
+        return self.out_projection(self.norm(self.block(tokens_BNW))) * self.output_std_D * scale_BN1
 
     def save(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`."""

@@ -23,6 +23,7 @@ from components.paths import instance_name
 from components.step_inputs import StepInputs
 from components.training.feature_store import FeatureStore, Plan, store_key
 from components.training.loop import Loss, Schedule, accelerator, train
+from components.training.units import measure_units
 from components.vision import ClipTower, load_tower
 
 VALIDATION_BATCH = 64
@@ -76,7 +77,7 @@ class AdapterStage:
                 heads=adapter_params.heads,
             )
         )
-        adapter.set_scales(*self.store.scales())
+        adapter.set_scales(*measure_units(self.store.sample(), self.tower.grid, self.codec.config.qualities))
         return adapter
 
     def fit(self, adapter: LatentAdapter, loss: Loss, epochs: int) -> None:

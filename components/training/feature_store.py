@@ -36,7 +36,7 @@ from components.vision import ClipTower
 from components.workers import run_jobs
 
 PORTION = 32  # images that go through codec and tower together; part of the result, as batched sums differ
-SAMPLE = 1024  # views that scales are measured on
+SAMPLE = 1024  # views that the adapter's units are measured on
 
 
 Rows = dict[str, np.ndarray]
@@ -158,19 +158,11 @@ class FeatureStore:
         examples = np.asarray(examples)
         return self._tensors(examples, examples * self.plan.draws + epoch % self.plan.draws)
 
-    def scales(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The units of what an adapter reads and says, over all training views or `SAMPLE` of them evenly spread.
-
-        Returns:
-            Mean and deviation of each latent channel (C,), and the root mean square of E(x) - E(x^) in each feature
-            (D,), float32.
-        """
+    def sample(self) -> dict[str, Tensor]:
+        """All training views, or `SAMPLE` of them evenly spread, as `batch` gives them."""
         count = self._training * self.plan.draws
         views = np.unique(np.linspace(0, count - 1, min(count, SAMPLE)).astype(np.int64))
-        batch = self._tensors(views // self.plan.draws, views)
-        y_hat, lost = batch["y_hat"].double(), (batch["patches"] - batch["decoded"]).double()
-        mean_C, std_C = y_hat.mean((0, 2, 3)), y_hat.std((0, 2, 3), correction=0)
-        return mean_C.float(), std_C.float(), lost.square().mean((0, 1)).sqrt().float()
+        return self._tensors(views // self.plan.draws, views)
 
     def held_out(self, quality: int, size: int) -> Iterator[dict[str, Tensor]]:
         """The held-out images, guided around base quality `quality`, in batches of at most `size`."""
