@@ -24,7 +24,7 @@ COMMANDS = {
     "shard": "pack a folder of images into shards to train on",
     "evaluate": "score an MLLM on what codecs left of the benchmarks",
     "report": "print the table of a run and say where its page is",
-    "bench": "measure rate and time of the codec, or reading of shards",
+    "bench": "measure the codec, the guidance, or reading of shards",
     "register": "put trained codecs and adapters into the MLflow registry",
     "step": "run one step of the pipeline (what dvc.yaml calls)",
 }

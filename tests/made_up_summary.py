@@ -46,7 +46,9 @@ def _interval(value: float, half: float) -> dict[str, float]:
 def _method(method: str, codec: str) -> dict:
     scale = 1 if method in ("cotam", codec) else 2
     curve = [_point(method, quality, bpp * scale) for quality, bpp in enumerate(RATES)]
-    found = {"curve": curve, "levels": {level: _level(method, level) for level in LEVELS}, "train_style": curve[::3]}
+    found = {"curve": curve, "levels": {level: _level(method, level) for level in LEVELS}}
+    if method in ("cotam", codec):
+        found["train_style"] = curve[::3]
     if method != codec:
         base = {"cotam": -31.0, "webp": 63.0, "jpeg": 188.0}[method]
         found["bd_rate"] = {name: _interval(base + 3 * index, 6) for index, name in enumerate(("mean", *BENCHMARKS))}

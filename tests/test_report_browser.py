@@ -58,7 +58,7 @@ def test_the_browser_shows_tables_curves_and_pictures(loaded):
     tables = {table.get("class") for table in elements.of("table")}
     assert {"bd-rate", "levels", "all-scores", "train-style", "provenance", "settings"} <= tables
     drawn = [attributes["data-curve"] for attributes in elements.of("g") if "data-curve" in attributes]
-    panels_of_methods = 1 + len(BENCHMARKS) + 3 + 1  # mean, benchmarks, levels, styles of training
+    panels_of_methods = 1 + len(BENCHMARKS) + 3  # mean, benchmarks, levels; none in the styles of training
     assert drawn.count("jpeg") == panels_of_methods
     assert drawn.count("webp") == panels_of_methods
     pictures = elements.of("img")

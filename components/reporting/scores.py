@@ -81,6 +81,7 @@ def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
         "level_rows": _level_rows(base["levels"], levels),
         "level_figure": curves(f"levels-{slug}", "Score over rate per level", [level_panel(level) for level in levels]),
         "drop_figure": curves(f"drop-{slug}", "Points lost over rate per level", drops, size=MEDIUM, share_y=True),
+        "train_looks": [looks[method] for method in methods if results[method].get("train_style")],
         "train_figure": "",
         "train_rows": [],
     }

@@ -53,7 +53,7 @@ def patch_labels(scene: Scene, grid: int) -> np.ndarray:
 
 
 def attention_shares(labels):
-    """Where a glance should fall, from patch labels: an equal share for each object, on the patch of its centre.
+    """Where a glance should fall, from patch labels: an equal share for each patch that holds an object's centre.
 
     A text, legible at low rates, has half a share for all its patches together.
 

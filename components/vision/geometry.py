@@ -117,7 +117,8 @@ class Geometry:
         """
         rows, cols = self._source_positions(image_size, grid, stride)
         height, width = latent_BCHW.shape[-2:]
-        if rows.equal(_centres(height, stride)) and cols.equal(_centres(width, stride)):
+        unchanged = rows.equal(_centres(height, stride)) and cols.equal(_centres(width, stride))
+        if unchanged and (height, width) == grid:
             return latent_BCHW  # as sampling would; it takes a twentieth of the adapter's training
         device = latent_BCHW.device
         inside_hw = torch.outer(_within(rows, image_size[0]), _within(cols, image_size[1])).to(device)

@@ -30,6 +30,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from components.codec.guidance import LAYERS
 from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES, attention_shares
 from components.vision.tower import cls_row
 from pipelines.pretrain.annotate import GRID, annotations
@@ -37,7 +38,6 @@ from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 
 WIDTH = 128
 SIDE = 128
-GUIDING_LAYERS = (0, 1, 2)
 
 
 def micro_clip(vocabulary: int) -> CLIPModel:
@@ -148,7 +148,7 @@ class Lesson(nn.Module):
     def guiding(self, hidden_states, patch_labels_BNk):
         """Divergence of the shallow layers' mean CLS attention to the patches from its due shares, in nats."""
         layers = self.clip.vision_model.encoder.layers
-        drawn_BN = torch.stack([cls_row(layers[depth], hidden_states[depth]) for depth in GUIDING_LAYERS]).mean(0)
+        drawn_BN = torch.stack([cls_row(layers[depth], hidden_states[depth]) for depth in LAYERS]).mean(0)
         drawn_BN = drawn_BN / drawn_BN.sum(1, keepdim=True)
         share_BN = attention_shares(patch_labels_BNk)
         return (torch.xlogy(share_BN, share_BN) - share_BN * drawn_BN.log()).sum(1).mean()
