@@ -11,6 +11,7 @@ components/evaluation/bd_rate.py.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import sys
@@ -25,6 +26,7 @@ from components import config
 from components.baselines import conventional
 from components.codec.container import HEADER_BYTES
 from components.environment import be_quiet, use_threads
+from components.errors import CotamError
 from components.evaluation.bd_rate import Curve, bd_rate
 from components.evaluation.coding import Guide, load_guide
 from components.evaluation.pictures import Pictures, photographs, psnr
@@ -98,8 +100,8 @@ def adapter_between(
     Args:
         codec, tower: what it stands between.
         sizes: its width and heads.
-        trained: a folder whose adapter is taken if it is there and has these sizes; else one is made up, which
-            takes as long.
+        trained: a folder whose adapter is taken if it is there, of this version, and has these sizes; else one is
+            made up, which takes as long.
     """
     from components.adapter import AdapterConfig, LatentAdapter
 
@@ -111,8 +113,10 @@ def adapter_between(
         width=sizes.width,
         heads=sizes.heads,
     )
-    if trained.is_dir() and (adapter := LatentAdapter.load(trained)).config == wanted:
-        return adapter, True
+    with contextlib.suppress(CotamError):
+        adapter = LatentAdapter.load(trained)
+        if adapter.config == wanted:
+            return adapter, True
     return LatentAdapter(wanted).eval(), False
 
 

@@ -5,7 +5,7 @@
 The codec alone is the anchor. Beside it stand the codec guided by the tower (paper, section 3.2), by the same maps with
 their cells in random order, and by maps drawn from the scene graph, which says what a perfect attention would give; and
 the first two with the adapter of the last run. Images and questions are those of the benchmarks (components/evaluation)
-but from a seed of their own: what is tried out here has not seen the pipeline's images.
+but from a seed other than params.yaml's: what is tried out here has not seen the pipeline's images.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from components.scenes.graph import Scene
 from components.scenes.labels import attention_shares, patch_labels
 from components.workers import run_jobs
 
-SEED = 50  # of the images; the pipeline's is another
+SEED = 50  # of the images; that of params.yaml is another
 PLAIN = "plain"
 ADAPTED = "+adapter"
 WAYS = {

@@ -98,6 +98,15 @@ def test_scales_undo_the_units_of_the_latent():
     assert torch.allclose(adapter(scaled, quality_map), 1.5 * before, atol=1e-3)
 
 
+def test_what_is_said_has_the_size_of_what_was_lost_at_each_place():
+    adapter, latent = talking(), torch.randn(1, 6, 4, 4)
+    quality_map = torch.tensor([1, 1, 4, 4]).expand(1, 4, 4)
+    before = adapter(latent, quality_map)
+    sizes = torch.arange(10.0)
+    adapter.set_scales(torch.zeros(6), torch.ones(6), torch.ones(10), sizes)
+    assert torch.allclose(adapter(latent, quality_map), before * quality_map.reshape(1, 16, 1), atol=1e-4)
+
+
 def test_saving_keeps_every_bit(tmp_path):
     adapter = talking()
     adapter.set_scales(torch.randn(6), torch.rand(6) + 0.5, torch.rand(10), torch.rand(10))

@@ -4,13 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import guidance as bench
 from components import config
 from components.adapter import AdapterConfig, LatentAdapter
+from components.codec.guidance import quantize
 from components.evaluation.benchmarks import benchmark_scenes
 from components.scenes import render
-from components.scenes.labels import PATCH_CLASSES, attention_shares
+from components.scenes.labels import PATCH_CLASSES, attention_shares, patch_labels
 from tests.models import tiny_clip_folder, tiny_llava_folder
 from tests.small_checkout import tiny_codec_folder
 
@@ -40,7 +42,10 @@ def adapter(settings, tmp_path_factory):
     channels = Codec.from_pretrained(settings.codec["elic"].weights).config.latent_channels
     folder = tmp_path_factory.mktemp("adapter") / "adapter"
     sizes = AdapterConfig(latent_channels=channels, feature_dim=tower.width, grid=tower.grid, width=16, heads=2)
-    LatentAdapter(sizes).save(folder)
+    adapter = LatentAdapter(sizes)
+    adapter.save(folder)
+    torch.nn.init.normal_(adapter.out_projection.weight, std=2)
+    adapter.save(folder.with_name("loud"))
     return folder
 
 
@@ -53,15 +58,22 @@ def test_every_way_is_compared_with_the_codec_alone(settings, adapter, capsys):
     # A new adapter says nothing, so it changes no answer.
     scores = {way: [point["scores"] for point in entry["curve"]] for way, entry in result["ways"].items()}
     assert scores["plain+adapter"] == scores["plain"] and scores["guided+adapter"] == scores["guided"]
+    # One that shouts is heard.
+    loud = bench.measure(IMAGES, settings, adapter.with_name("loud"))
+    heard = {way: [point["scores"] for point in entry["curve"]] for way, entry in loud["ways"].items()}
+    assert heard["plain"] == scores["plain"] and heard["plain+adapter"] != scores["plain"]
     assert result["levels"]["guided"] == result["levels"]["shuffled"]
     bench._print(result)
     said = capsys.readouterr().out
     assert all(name in said for name in bench.WAYS.values())
 
 
-def test_maps_in_random_order_hold_the_same_levels(settings):
+def test_maps_are_those_of_the_pictures(settings):
     scenes = list(benchmark_scenes(IMAGES, "bench", bench.SEED, 128))
     maps = bench.level_maps({str(i): render(scene) for i, scene in enumerate(scenes)}, scenes, settings)
+    for scene, graph in zip(scenes, maps["graph"], strict=True):
+        shares = torch.from_numpy(attention_shares(patch_labels(scene, 8))).view(1, 8, 8)
+        assert np.array_equal(graph, quantize(shares, settings.guidance.grid, settings.guidance.k)[0])
     for guided, shuffled in zip(maps["guided"], maps["shuffled"], strict=True):
         assert sorted(guided.flat) == sorted(shuffled.flat)
     assert not np.array_equal(maps["guided"], maps["shuffled"])
@@ -72,4 +84,6 @@ def test_a_glance_is_shared_among_the_objects():
     text = list(PATCH_CLASSES).index("text")
     labels[0, 1, 0] = labels[0, 4, 0] = 3
     labels[0, 2:4, text] = 5
-    assert np.allclose(attention_shares(labels), [[0, 0.4, 0.1, 0.1, 0.4, 0], [0] * 6])
+    expected = [[0, 0.4, 0.1, 0.1, 0.4, 0], [0] * 6]
+    assert np.allclose(attention_shares(labels), expected)
+    assert np.allclose(attention_shares(torch.from_numpy(labels)), expected)
