@@ -93,10 +93,15 @@ def _rates(streams: dict[Setting, dict[str, bytes]]) -> dict:
     return {
         "schema": 1,
         "codec": CODEC,
-        "styles": {"bench": style, "train": style},
+        "styles": {"bench": style, "train": style | {"methods": _learned(methods)}},
         "photographs": {"images": ["astronaut"], "plain": points, "guided": points},
         "map_bits": {"cells": 4, "mean": 6.5, "max": 8.0, "share": 0.01},
     }
+
+
+def _learned(methods: dict) -> dict:
+    """Without the yardsticks, which take no part in the styles of training."""
+    return {method: entry for method, entry in methods.items() if method not in ("jpeg", "webp")}
 
 
 def _scores(paths: Paths, settings: list[Setting]) -> None:
@@ -123,7 +128,7 @@ def _scores(paths: Paths, settings: list[Setting]) -> None:
         scores.setdefault(setting.method, {})[setting.quality] = [int(value < chance) for value in ease]
     folder = paths.scores(CODEC, MLLM)
     asked_of_style = {"questions": questions, "scores": scores}
-    styles = {"bench": asked_of_style, "train": asked_of_style}
+    styles = {"bench": asked_of_style, "train": asked_of_style | {"scores": _learned(scores)}}
     write_json(folder / "scores.json", {"schema": 1, "codec": CODEC, "mllm": MLLM, "styles": styles})
     asked = [
         {**{key: question[key] for key in ("benchmark", "id", "image", "level", "family")}, "truth": "yes"}
