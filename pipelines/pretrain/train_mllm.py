@@ -223,14 +223,13 @@ def train(args: argparse.Namespace) -> None:
         path = args.scenes / f"{style}.npy"
         every = np.load(path, mmap_mode="r")
         images = every[: args.images]
+        mine = slice(rank, len(images), ranks)
         with accelerator.local_main_process_first():
             taught = lessons(path.with_suffix(".lessons.npy"), style, len(every), QUESTIONS)
             if not args.base:
                 labelled = annotations(path.with_suffix(".labels.npz"), style, 0, len(every), processes=2)
-        mine = slice(rank, len(images), ranks)
+                labels.append({name: rows[mine] for name, rows in labelled.items()})
         material.append(taught[mine])
-        if not args.base:
-            labels.append({name: rows[mine] for name, rows in labelled.items()})
         features.append(tower_features(model, images[mine]))
         accelerator.print(f"features of {len(images)} scenes in {style} style", flush=True)
     features_ND, lessons_N = torch.cat(features), np.concatenate(material)
