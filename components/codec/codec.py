@@ -58,20 +58,25 @@ class Decoded:
 class Codec:
     """A trained codec: networks, wire, and the identity that its streams carry."""
 
-    def __init__(self, model: Elic, identity: str):
-        self.model = model.eval().to(memory_format=torch.channels_last)
+    def __init__(self, model: Elic, identity: str, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self.model = model.eval().to(self.device, memory_format=torch.channels_last)
         self.model_id = identity
-        self.wire = Wire(model)
+        self.wire = Wire(self.model, self.device)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path) -> "Codec":
+    def from_pretrained(cls, name_or_path: str | Path, device: torch.device | str = "cpu") -> "Codec":
         """Load a codec's folder, by path or by a name that `components.weights.resolve` knows.
+
+        Args:
+            name_or_path: where it is.
+            device: where to compute. A stream of one device is read on any other.
 
         Raises:
             CotamError: there is none, or it is damaged.
         """
         folder = resolve(name_or_path)
-        return cls(load_codec(folder), model_id(folder))
+        return cls(load_codec(folder), model_id(folder), device)
 
     @property
     def config(self) -> CodecConfig:
@@ -154,7 +159,7 @@ class Codec:
                     for header, grid in zip(headers, levels, strict=True)
                 ]
             )
-            y_hat_BCHW, covered = self.wire.walk(reader, torch.from_numpy(maps))
+            y_hat_BCHW, covered = self.wire.walk(reader, torch.from_numpy(maps).to(self.device))
             for header, grid, parts in zip(headers, levels, covered, strict=True):
                 if header.checksum(_level_bytes(grid), parts) != header.check:
                     raise CotamError(
@@ -196,8 +201,8 @@ class Codec:
 
     @torch.inference_mode()
     def _quantize(self, source: Quantizer, batch: Sequence["_Job"]) -> tuple[Tensor, list[bytes]]:
-        maps_BHW = torch.from_numpy(np.stack([job.quality_map for job in batch]))
-        singles = zip((_as_tensor(job.pixels) for job in batch), maps_BHW.split(1), strict=True)
+        maps_BHW = torch.from_numpy(np.stack([job.quality_map for job in batch])).to(self.device)
+        singles = zip((_as_tensor(job.pixels).to(self.device) for job in batch), maps_BHW.split(1), strict=True)
         y_BCHW = torch.cat([self.model.analyse(x_13HW, map_1HW) for x_13HW, map_1HW in singles])
         return self.wire.walk(source, maps_BHW, y_BCHW)
 
@@ -205,14 +210,15 @@ class Codec:
     def _synthesize(
         self, y_hat_BCHW: Tensor, maps: NDArray[np.int64], sizes: Sequence[tuple[int, int]], qualities: Sequence[int]
     ) -> list[Decoded]:
-        maps_BHW = torch.from_numpy(maps)
+        maps_BHW = torch.from_numpy(maps).to(self.device)
         latent_BCHW = self.model.ungain(y_hat_BCHW, maps_BHW)
         found = []
         for k, ((height, width), quality) in enumerate(zip(sizes, qualities, strict=True)):
             latent_1CHW = latent_BCHW[k : k + 1].contiguous(memory_format=torch.channels_last)
             x_3HW = self.model.synthesize(latent_1CHW, maps_BHW[k : k + 1])[0, :, :height, :width]
             image = x_3HW.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
-            found.append(Decoded(image.contiguous().numpy(), latent_BCHW[k].numpy(), maps[k], quality))
+            latent = latent_BCHW[k].contiguous().cpu().numpy()
+            found.append(Decoded(image.contiguous().cpu().numpy(), latent, maps[k], quality))
         return found
 
 

@@ -1,15 +1,15 @@
 """Latent <-> bytes: the entropy model run exactly the same way on both sides.
 
-Encoder and decoder must predict the same numbers to the bit, or everything after the first difference is noise. So the
-networks of the entropy model run in float64 here, means are rounded to 1/64, and scales to one of 64 steps: what is
-left of the arithmetic's own rounding is a million times smaller than what could change a rounded value. If it ever
-does, the checksum over the decoded latent says so.
+Encoder and decoder must predict the same numbers to the bit, or everything after the first difference is noise. So
+whatever lies between decoded symbols and the row of a frequency table is computed in integers (`exact_elic.py`), which
+no order of summation can change; the encoder's own transforms are not, as what counts is what they made it code. The
+checksum over the decoded latent remains, against damage.
 
 `Wire` walks once through the latent (hyper latent, then group by group, anchors first). Where a symbol comes from, an
 encoder's latent or a decoder's stream, is the only difference between the two directions.
 """
 
-import copy
+import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -24,10 +24,12 @@ from components.codec import level_map
 from components.codec.config import HYPER_STRIDE
 from components.codec.elic import Elic
 from components.codec.entropy_model import SMALLEST_SCALE, anchors
+from components.codec.exact_elic import FRACTION_BITS, ROWS, ExactElic
 from components.errors import CotamError
 
-FRACTION = 64  # means are multiples of 1/64
-SCALES = np.geomspace(SMALLEST_SCALE, 256, 64)
+FRACTION = 1 << FRACTION_BITS  # means are multiples of 1/64
+SCALES = np.geomspace(SMALLEST_SCALE, 256, ROWS)
+_TABLES_CHECK = 0x6AD64E72  # CRC-32 of the frequencies of all Gaussian rows, as docs/bitstream.md has it
 TOTAL = 1 << 16  # of the frequencies in a row
 _LEVEL_ROWS = len(level_map.FREQUENCIES)
 
@@ -51,12 +53,18 @@ class Tables:
 
     Each row ends with a symbol of frequency zero, which is the coder's escape: no stream, however damaged, can reach
     it. That bounds what a decoder may read: one 32-bit word for every symbol.
+
+    Raises:
+        CotamError: this machine's normal distribution is so wrong that other frequencies come out.
     """
 
     def __init__(self):
         self.bounds = _bounds()
         rows = [[0, *np.cumsum(row).tolist()] for row in level_map.FREQUENCIES]
-        rows += [_gaussian_row(scale, bound) for scale, bound in zip(SCALES, self.bounds, strict=True)]
+        gaussians = [_gaussian_row(scale, bound) for scale, bound in zip(SCALES, self.bounds, strict=True)]
+        if zlib.crc32(np.concatenate([np.diff(row) for row in gaussians]).astype("<u4").tobytes()) != _TABLES_CHECK:
+            raise CotamError("SciPy's normal distribution is not accurate on this machine; install another SciPy.")
+        rows += gaussians
         self.rows = [[*row, TOTAL] for row in rows]
         self.sizes = [len(row) for row in self.rows]
         self.offsets = [-1] * _LEVEL_ROWS + (-self.bounds).tolist()
@@ -70,15 +78,11 @@ TABLES = Tables()
 LEAST_BITS = float(np.log2(TOTAL / max(np.diff(row).max() for row in TABLES.rows[_LEVEL_ROWS:])))  # of a symbol
 
 
-def scale_indexes(scale: Tensor) -> Tensor:
-    """The step of `SCALES` nearest in ratio, int64; float64 in."""
-    first, last = float(SCALES[0]), float(SCALES[-1])
-    ratio = (len(SCALES) - 1) / float(np.log(last / first))
-    return torch.round(torch.log(scale.clamp(first, last) / first) * ratio).long()
-
-
 class Source(Protocol):
-    """Gives the symbols (B, n) of the next part, whose means (float64) and scale steps (int64) are (B, n)."""
+    """Gives the symbols (B, n) of the next part, int64, given its means in 1/64 and the steps of its scales, both int64.
+
+    All on the CPU. An encoder also gives the values that are to be coded, float64.
+    """
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor: ...
 
@@ -91,8 +95,8 @@ class Quantizer:
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor:
         bounds = torch.from_numpy(TABLES.bounds)[indexes_BN]
-        symbols = torch.round(values_BN - means_BN).clamp(-bounds, bounds)
-        self.parts.append((symbols.long().numpy(), indexes_BN.numpy()))
+        symbols = torch.round(values_BN - means_BN / FRACTION).clamp(-bounds, bounds).long()
+        self.parts.append((symbols.numpy(), indexes_BN.numpy()))
         return symbols
 
     def streams(self, levels: Sequence[NDArray[np.int8] | None]) -> list[bytes]:
@@ -147,16 +151,20 @@ class Reader:
             coder.decode_stream(rows_N.tolist(), *TABLES.upto(int(rows_N.max())))
             for coder, rows_N in zip(self._coders, rows_BN, strict=True)
         ]
-        return torch.tensor(decoded, dtype=torch.float64)
+        return torch.tensor(decoded, dtype=torch.int64)
 
 
 class Wire:
-    """The exact half of a codec: its entropy model in float64."""
+    """The exact half of a codec.
 
-    def __init__(self, model: Elic):
-        self.entropy = copy.deepcopy(model.entropy).double().eval()
-        self.gain = copy.deepcopy(model.latent_gain).double()
-        self.config = model.config
+    Args:
+        model: the networks, on `device`.
+        device: where the entropy model runs.
+    """
+
+    def __init__(self, model: Elic, device: torch.device | str = "cpu"):
+        self.model, self.config = model, model.config
+        self.exact = ExactElic(model, device)
 
     def symbol_count(self, size: tuple[int, int]) -> int:
         """Symbols of an image whose latent has this size."""
@@ -170,50 +178,67 @@ class Wire:
 
         Args:
             source: where symbols come from.
-            maps_BHW: int64, quality of every latent position.
+            maps_BHW: int64, quality of every latent position; on the wire's device, as is all that follows.
             y_BCHW: latent after its gain, for an encoder.
 
         Returns:
             The decoded latent (B, C, h, w), float32 and exact, before its inverse gain; and, for every image, the bytes
             that its checksum covers.
         """
-        entropy = self.entropy
-        size = maps_BHW.shape[-2:]
-        gain = self.gain.at(maps_BHW)
-        to_unit = 1 / (gain * entropy.spread())
-        y_BCHW = None if y_BCHW is None else y_BCHW.double()
-        z_BCHW = None if y_BCHW is None else entropy.hyper_latent(y_BCHW * to_unit, maps_BHW).flatten(1)
+        exact = self.exact
+        means, rows = exact.hyper_prior(maps_BHW)
+        z = _next(source, self._hyper_latent(y_BCHW, maps_BHW), means, rows)
+        side_BHWS = exact.side(z, maps_BHW)
 
-        means, scales = entropy.hyper_prior(maps_BHW)
-        z_means = _to_fraction(means)
-        z_symbols = source.symbols(z_BCHW, z_means.flatten(1), scale_indexes(scales).flatten(1))
-        z_hat = z_symbols.unflatten(1, means.shape[1:]) + z_means
-        side_BSHW = entropy.side(z_hat, maps_BHW)
-
-        first = anchors(*size)
-        y_hat = torch.zeros(len(maps_BHW), self.config.latent_channels, *size, dtype=torch.float64)
-        unit = torch.zeros_like(y_hat)  # the same in units of spread, as the contexts read it
+        batch, height, width = maps_BHW.shape
+        y = maps_BHW.new_zeros(batch, height * width, self.config.latent_channels)
+        units_BHWC = torch.zeros(batch, height, width, self.config.latent_channels, dtype=torch.int32, device=y.device)
+        values_BPC = None if y_BCHW is None else y_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
+        first = anchors(height, width, device=y.device).flatten()
+        turns = [turn.nonzero()[:, 0] for turn in (first, ~first)]
+        maps_BP = maps_BHW.flatten(1)
         for k in range(len(self.config.groups)):
-            channels = entropy.group(k)
-            scale_of = 1 / to_unit[:, channels]
-            known = entropy.before(k, side_BSHW, unit)
-            for turn in (first, ~first):
-                seen = unit[:, channels] * first if turn is not first else None
-                mean, log_scale = entropy.parameters_of(k, known, seen)
-                means = _to_fraction(mean * scale_of)[:, :, turn]
-                steps = scale_indexes(log_scale.clamp(-9, 5).exp() * scale_of)[:, :, turn]
-                values = None if y_BCHW is None else y_BCHW[:, channels][:, :, turn].flatten(1)
-                symbols = source.symbols(values, means.flatten(1), steps.flatten(1)) if means.numel() else means
-                y_hat[:, channels, turn] = symbols.reshape(means.shape) + means
-                unit[:, channels] = y_hat[:, channels] * to_unit[:, channels]
-        covered = [_as_bytes(z) + _as_bytes(y) for z, y in zip(z_hat, y_hat, strict=True)]
-        return y_hat.float(), covered
+            channels = self.model.entropy.group(k)
+            known_BPF = exact.before(k, side_BHWS, units_BHWC[..., : channels.start]).flatten(1, 2)
+            for turn, places in enumerate(turns):
+                if len(places) == 0:
+                    continue
+                seen = units_BHWC[..., channels] if turn else None
+                qualities = maps_BP[:, places]
+                means, rows = exact.parameters_of(k, known_BPF[:, places], seen, qualities, channels)
+                values = None if values_BPC is None else values_BPC[:, places, channels]
+                found = _next(source, values, means, rows)
+                y[:, places, channels] = found
+                units_BHWC.flatten(1, 2)[:, places, channels] = exact.units(found, qualities, channels)
+        y_CHW = y.transpose(1, 2).unflatten(2, (height, width))
+        covered = [
+            _as_bytes(one_z) + _as_bytes(one_y) for one_z, one_y in zip(z.permute(0, 3, 1, 2), y_CHW, strict=True)
+        ]
+        return y_CHW.float() / FRACTION, covered
+
+    def _hyper_latent(self, y_BCHW: Tensor | None, maps_BHW: Tensor) -> Tensor | None:
+        """What an encoder would like z to be, (B, h, w, Cz), one by one: floats may depend on the batch."""
+        if y_BCHW is None:
+            return None
+        entropy, gain = self.model.entropy, self.model.latent_gain
+        found = []
+        for y_1CHW, map_1HW in zip(y_BCHW.split(1), maps_BHW.split(1), strict=True):
+            unit_1CHW = y_1CHW / (gain.at(map_1HW) * entropy.spread())
+            found.append(entropy.hyper_latent(unit_1CHW, map_1HW))
+        return torch.cat(found).permute(0, 2, 3, 1)
 
 
-def _to_fraction(means: Tensor) -> Tensor:
-    return torch.round(means * FRACTION) / FRACTION
+def _next(source: Source, values: Tensor | None, means: Tensor, rows: Tensor) -> Tensor:
+    """The next decoded part, in 1/64, from tensors (B, ..., C) whose order in the stream is channel, place."""
+
+    def lined(part: Tensor) -> Tensor:
+        return part.flatten(1, -2).transpose(1, 2).flatten(1).cpu()
+
+    symbols_BN = source.symbols(None if values is None else lined(values).double(), lined(means), lined(rows))
+    symbols = symbols_BN.unflatten(1, (means.shape[-1], -1)).transpose(1, 2).reshape(means.shape)
+    return FRACTION * symbols.to(means.device) + means
 
 
 def _as_bytes(values: Tensor) -> bytes:
     """Multiples of 1/64 as little-endian 32-bit integers."""
-    return (values * FRACTION).numpy().astype("<i4").tobytes()
+    return values.cpu().numpy().astype("<i4").tobytes()
