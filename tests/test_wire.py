@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.codec.exact_elic import rows_of
 from components.codec.level_map import FREQUENCIES
-from components.codec.wire import FRACTION, LEAST_BITS, SCALES, TABLES, Quantizer, Reader, scale_indexes, write
+from components.codec.wire import FRACTION, LEAST_BITS, SCALES, TABLES, Quantizer, Reader, write
 from components.errors import CotamError
 from components.paths import ROOT
 from tests.spec_decoder import Coder, gaussian_row
@@ -29,7 +30,7 @@ def coded(draw):
 
 def read(payload, steps):
     indexes = torch.from_numpy(np.array(steps))[None]
-    return Reader([payload], len(steps), None).symbols(None, torch.zeros(indexes.shape), indexes)[0].numpy()
+    return Reader([payload], len(steps), None).symbols(None, torch.zeros_like(indexes), indexes)[0].numpy()
 
 
 @given(coded())
@@ -79,17 +80,20 @@ def test_a_row_spends_what_a_gaussian_costs():
 
 
 def test_scales_fall_on_the_nearest_step():
-    assert scale_indexes(torch.from_numpy(SCALES)).tolist() == list(range(64))
-    ratio = (SCALES[1] / SCALES[0]) ** 0.49
-    assert scale_indexes(torch.from_numpy(SCALES[1:-1] * ratio)).tolist() == list(range(1, 63))
-    assert scale_indexes(torch.from_numpy(SCALES[1:-1] / ratio)).tolist() == list(range(1, 63))
-    assert scale_indexes(torch.tensor([0.0, 1e-9, 1e9, float("inf")]).double()).tolist() == [0, 0, 63, 63]
+    def rows(scales):
+        return rows_of(torch.from_numpy(np.floor(np.log(scales) * 2**14 + 0.5)).long()).tolist()
+
+    assert rows(SCALES) == list(range(64))
+    ratio = (SCALES[1] / SCALES[0]) ** 0.499
+    assert rows(SCALES[1:-1] * ratio) == list(range(1, 63))
+    assert rows(SCALES[1:-1] / ratio) == list(range(1, 63))
+    assert rows(np.array([1e-99, 1e-9, 1e9, 1e99])) == [0, 0, 63, 63]
 
 
 def test_an_encoder_rounds_around_the_mean_and_stops_at_the_bounds():
     source = Quantizer()
     values = torch.tensor([[2.3, 2.3, 1e6, -1e6, 0.5]]).double()
-    means = torch.tensor([[0.0, 0.75, 0.0, 0.0, 0.0]]).double()
+    means = torch.tensor([[0, 48, 0, 0, 0]])
     steps = torch.tensor([[30, 30, 0, 63, 5]])
     symbols = source.symbols(values, means, steps)
     assert symbols.tolist() == [[2, 2, TABLES.bounds[0], -TABLES.bounds[63], 0]]

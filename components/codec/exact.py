@@ -125,7 +125,8 @@ def quantize(weight_OK: Tensor, bias_O: Tensor | None, in_bits: int = BITS, out_
     mantissa_O, exponent_O = torch.frexp(weight_OK.abs().amax(1))
     e_O = 7 - exponent_O.long() - (mantissa_O > WEIGHT_LIMIT / 128).long()
     e_O = e_O.clamp(out_bits - in_bits, LARGEST_EXPONENT)
-    rows = Rows(fixed(weight_OK, e_O.numpy()[:, None]), fixed(bias_O, (e_O + in_bits).numpy()), e_O + in_bits - out_bits)
+    quantized_OK = fixed(weight_OK, e_O.numpy()[:, None])
+    rows = Rows(quantized_OK, fixed(bias_O, (e_O + in_bits).numpy()), e_O + in_bits - out_bits)
     # In Python's integers, which do not overflow.
     totals, shifts = rows.weight_OK.abs().sum(1).tolist(), rows.shift_O.tolist()
     for total, bias, bits in zip(totals, rows.bias_O.abs().tolist(), shifts, strict=True):

@@ -57,14 +57,17 @@ class ExactElic:
         for layer in layers:
             layer.to(self.device)
 
+        def logs(values: Tensor) -> Tensor:
+            return fixed(values, PREDICTION_BITS).clamp(-LARGEST_LOG, LARGEST_LOG)
+
         log_unit_QC = entropy.log_spread_C.detach().double() + model.latent_gain.log_QC.detach().double()
-        self.log_unit_QC = self._here(fixed(log_unit_QC, PREDICTION_BITS).clamp(-LARGEST_LOG, LARGEST_LOG))
+        self.log_unit_QC = self._here(logs(log_unit_QC))
         self.unit_QC = self._here(exp_fixed(log_unit_QC, UNIT_BITS))
         self.inverse_QC = self._here(exp_fixed(-log_unit_QC, INVERSE_BITS))
         self.hyper_inverse_QC = self._here(exp_fixed(-entropy.hyper_gain.log_QC, INVERSE_BITS))
         hyper_means = fixed(entropy.hyper_mean_QC, FRACTION_BITS)
         self.hyper_mean_QC = self._here(hyper_means.clamp(-LARGEST_MEAN, LARGEST_MEAN))
-        self.hyper_row_QC = self._here(rows_of(fixed(entropy.hyper_log_scale_QC, PREDICTION_BITS).clamp(-LARGEST_LOG, LARGEST_LOG)))
+        self.hyper_row_QC = self._here(rows_of(logs(entropy.hyper_log_scale_QC)))
         self.quality_side_QS = self._here(fixed(entropy.quality_side_QS, BITS))
 
     def _here(self, table: Tensor) -> Tensor:

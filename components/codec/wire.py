@@ -79,9 +79,9 @@ LEAST_BITS = float(np.log2(TOTAL / max(np.diff(row).max() for row in TABLES.rows
 
 
 class Source(Protocol):
-    """Gives the symbols (B, n) of the next part, int64, given its means in 1/64 and the steps of its scales, both int64.
+    """Gives the symbols (B, n) of the next part, given its means in 1/64 and the steps of its scales.
 
-    All on the CPU. An encoder also gives the values that are to be coded, float64.
+    All int64, on the CPU. An encoder also gives the values that are to be coded, float64.
     """
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor: ...
