@@ -3,12 +3,13 @@
 It is as slow as it is short, and reads one image. What it and the codec agree on is the format.
 """
 
+import decimal
 import hashlib
 import json
 import struct
 import zlib
 from functools import cache
-from math import ceil, floor, log
+from math import ceil, floor
 from pathlib import Path
 
 import torch
@@ -57,12 +58,29 @@ def gaussian_row(j: int) -> list[int]:
     return row
 
 
-def index(scale):
-    return torch.round(63 * torch.log(scale.clamp(0.11, 256) / 0.11) / log(256 / 0.11)).long()
+def integers(x, bits):
+    """[x 2^bits]: rounded, halves up."""
+    return torch.floor(x.double() * 2.0**bits + 0.5).long()
 
 
-def sixty_fourths(mean):
-    return torch.round(64 * mean) / 64
+def shifted(x, bits):
+    """[x / 2^bits] of integers."""
+    return (x + (1 << bits >> 1)) >> bits
+
+
+def exponential(x, bits):
+    """min([exp(x) 2^bits], 2^29 - 1)."""
+    decimal.getcontext().prec = 40
+    found = [min(round(decimal.Decimal(v).exp() * (1 << bits)), (1 << 29) - 1) for v in x.flatten().tolist()]
+    return torch.tensor(found).reshape(x.shape)
+
+
+def clipped(x):
+    return x.clamp(-(2**23) + 1, 2**23 - 1)
+
+
+def row(log):
+    return shifted((log + 36164) * 8521212, 34).clamp(0, 63)
 
 
 def decode(stream: bytes, folder: Path):
@@ -95,28 +113,51 @@ def decode(stream: bytes, folder: Path):
     def at(name, places, tensors=w):  # (1, channels, rows, columns)
         return tensors[name][places].permute(2, 0, 1)[None]
 
-    def conv(name, x, padding=0):
-        return F.conv2d(x, w[f"{name}.weight"], w[f"{name}.bias"], padding=padding)
+    def layer(name, x, sums, outputs=0, out_bits=10, used=None):
+        """A layer of the entropy model: `sums` is torch's, exact here, as float64 holds every sum."""
+        weight = w[f"{name}.weight"] if used is None else w[f"{name}.weight"] * used
+        weight = weight.movedim(outputs, 0)
+        e = []
+        for one in weight.flatten(1).abs().amax(1).tolist():
+            fitting = [e for e in range(out_bits - 10, 25) if one * 2**e <= 127] or [out_bits - 10]
+            e.append(max(fitting) if one else 7)
+        whole = torch.stack([integers(one, k) for one, k in zip(weight, e, strict=True)])
+        total = sums(x.double(), whole.double().movedim(0, outputs)).long()
+        found = [
+            shifted(one + integers(bias, k + 10), k + 10 - out_bits)
+            for one, bias, k in zip(total[0], w[f"{name}.bias"], e, strict=True)
+        ]
+        return clipped(torch.stack(found))[None]
 
-    def double(name, x, tensors=w):
-        padding = {"stride": 2, "padding": (K - 1) // 2, "output_padding": K % 2}
-        return F.conv_transpose2d(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"], **padding)
+    def conv(name, x, padding=0, **options):
+        return layer(name, x, lambda x, weight: F.conv2d(x, weight, padding=padding), **options)
 
-    def read(mean, row):  # in the order channel, place
-        b = [len(r) // 2 for r in rows]
-        symbols = [coder.symbol(rows[j]) - b[j] for j in row.reshape(-1).tolist()]
-        return torch.tensor(symbols, dtype=torch.float64).reshape(mean.shape) + mean
+    def grown(x, weight, bias=None):
+        return F.conv_transpose2d(x, weight, bias, stride=2, padding=(K - 1) // 2, output_padding=K % 2)
 
-    # The hyper latent and the side information.
+    def double(name, x, tensors):
+        return grown(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
+
+    def read(mean, chosen):  # in the order channel, place
+        symbols = [coder.symbol(rows[j]) - len(rows[j]) // 2 for j in chosen.reshape(-1).tolist()]
+        return 64 * torch.tensor(symbols, dtype=torch.int64).reshape(mean.shape) + mean
+
+    # The hyper latent and the side information. All numbers are integers up to the pixels.
     qz = q[::4, ::4]
-    z = read(sixty_fourths(at("entropy.hyper_mean_QC", qz)), index(at("entropy.hyper_log_scale_QC", qz).exp()))
-    s = z / at("entropy.hyper_gain.log_QC", qz).exp()
-    s = double("entropy.hyper_synthesis.0", s).relu()
-    s = double("entropy.hyper_synthesis.2", s).relu()
-    s = conv("entropy.hyper_synthesis.4", s, 1)[..., :h, :v] + at("entropy.quality_side_QS", q)
+    z = read(
+        integers(at("entropy.hyper_mean_QC", qz), 6).clamp(-(2**22), 2**22),
+        row(integers(at("entropy.hyper_log_scale_QC", qz), 14).clamp(-(2**22), 2**22)),
+    )
+    s = clipped(shifted(z * exponential(-at("entropy.hyper_gain.log_QC", qz), 24), 20))
+    s = layer("entropy.hyper_synthesis.0", s, grown, outputs=1).relu()
+    s = layer("entropy.hyper_synthesis.2", s, grown, outputs=1).relu()
+    s = conv("entropy.hyper_synthesis.4", s, 1)[..., :h, :v]
+    s = clipped(s + integers(at("entropy.quality_side_QS", q), 10))
 
     # The latent.
-    u = w["entropy.log_spread_C"].exp()[None, :, None, None] * at("latent_gain.log_QC", q).exp()
+    log_u = w["entropy.log_spread_C"][None, :, None, None] + at("latent_gain.log_QC", q)
+    inverse, u = exponential(-log_u, 24), exponential(log_u, 16)
+    log_u = integers(log_u, 14).clamp(-(2**22), 2**22)
     anchors = (torch.arange(h)[:, None] + torch.arange(v)) % 2 == 0
     y = torch.zeros_like(u)
     for k, size in enumerate(config["groups"]):
@@ -124,28 +165,32 @@ def decode(stream: bytes, folder: Path):
         group = slice(first, first + size)
         known = s
         if k:
-            known = torch.cat([s, conv(f"entropy.channel_context.{k - 1}.0", (y / u)[:, :first], 1).relu()], 1)
+            seen = clipped(shifted(y * inverse, 20))[:, :first]
+            known = torch.cat([s, conv(f"entropy.channel_context.{k - 1}.0", seen, 1).relu()], 1)
         for part in (anchors, ~anchors):
-            context = torch.zeros(1, config["context_channels"], h, v, dtype=torch.float64)
+            context = torch.zeros(1, config["context_channels"], h, v, dtype=torch.int64)
             if part is not anchors:
-                name, c = f"entropy.spatial_context.{k}", config["context_kernel"]
+                c = config["context_kernel"]
                 odd = (torch.arange(c)[:, None] + torch.arange(c)) % 2 == 1
-                context = F.conv2d((y / u)[:, group], w[f"{name}.weight"] * odd, w[f"{name}.bias"], padding=c // 2)
+                seen = clipped(shifted(y * inverse, 20))[:, group]
+                context = conv(f"entropy.spatial_context.{k}", seen, c // 2, used=odd)
             hidden = conv(f"entropy.aggregation.{k}.0", torch.cat([known, context], 1)).relu()
-            mean, log_scale = conv(f"entropy.aggregation.{k}.2", hidden).chunk(2, 1)
-            m = sixty_fourths(mean * u[:, group])[..., part]
-            y[:, group, part] = read(m, index(log_scale.clamp(-9, 5).exp() * u[:, group])[..., part])
+            mean, log_scale = conv(f"entropy.aggregation.{k}.2", hidden, out_bits=14).chunk(2, 1)
+            m = shifted(mean * u[:, group], 24).clamp(-(2**22), 2**22)
+            chosen = row(log_scale.clamp(-9 * 2**14, 5 * 2**14) + log_u[:, group])
+            y[:, group, part] = read(m[..., part], chosen[..., part])
 
     covered = stream[:15] + extra + struct.pack(f"{len(levels)}b", *levels.values())
     for latent in (z, y):
-        numbers = (64 * latent).long().reshape(-1).tolist()
+        numbers = latent.reshape(-1).tolist()
         covered += struct.pack(f"<{len(numbers)}i", *numbers)
     assert zlib.crc32(covered) == check
     assert coder.finished
 
     # Pixels.
     w = {name: tensor.float() for name, tensor in half.items()}
-    features = y.float() * at("latent_inverse.log_QC", q, w).exp()
+    y = y.float() / 64
+    features = y * at("latent_inverse.log_QC", q, w).exp()
     for i in range(3):
         features = double(f"up.{i}", features, w)
         places = q.repeat_interleave(2 ** (i + 1), 0).repeat_interleave(2 ** (i + 1), 1)

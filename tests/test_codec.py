@@ -138,7 +138,7 @@ def test_files_are_as_long_as_the_likelihoods_say(shipped, scenes):
         estimated = sum(float(-part.log2().sum()) for part in out["likelihoods"].values())
         # Beside its symbols a stream holds the coder's first state, 32 bits.
         written = sum(8 * (len(stream) - HEADER_BYTES) for stream in shipped.encode(scenes, quality))
-        assert written == pytest.approx(estimated + 32 * len(scenes), rel=0.02)
+        assert written == pytest.approx(estimated + 32 * len(scenes), rel=0.03)
 
 
 def test_bits_go_where_the_map_says(shipped, scenes):
@@ -192,7 +192,7 @@ def test_another_decoder_written_from_the_document_agrees(codec, folder, shipped
         [stream] = coder.encode([image], quality, [grid])
         y, pixels = spec_decoder.decode(stream, where)
         [decoded] = coder.decode([stream])
-        latent = y.float() * coder.model.latent_inverse.at(torch.from_numpy(decoded.level_map)[None])[0]
+        latent = y * coder.model.latent_inverse.at(torch.from_numpy(decoded.level_map)[None])[0]
         assert (latent.detach().numpy() == decoded.latent).all()
         assert np.abs(pixels.astype(int) - decoded.image).max() <= 1  # pixels are float32
 
