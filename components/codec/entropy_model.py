@@ -4,8 +4,8 @@ The latent is coded in uneven channel groups; in each group first the anchors (o
 rest, which sees the anchors around it (He et al. 2022). A hyper latent z, coded first, tells the broad shape.
 
 All predictions are made for the latent *before* its gain, in units of each channel's own spread: so the same small
-networks serve ten qualities, and the gain merely rescales what they say. `forward` is for training; the wire
-(`wire.py`) calls the same pieces one after another, in float64.
+networks serve ten qualities, and the gain merely rescales what they say. `forward` is for training; the wire runs the
+same pieces one after another, in integers (`exact_elic.py`).
 """
 
 import torch

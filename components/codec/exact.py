@@ -172,7 +172,8 @@ class Product:
         return shift(sums + self.bias_O, self.shift_O).clamp(self.low, LIMIT).int()
 
     def _in_bytes(self, a: Tensor) -> bool:
-        return self.bytes_KO is not None and a.device.type == "cpu" and a.numel() > 0 and _multiplies_bytes()
+        usable = self.bytes_KO is not None and a.device.type == "cpu" and a.numel() > 0
+        return usable and torch.backends.mkldnn.enabled and _multiplies_bytes()
 
     def _double_sums(self, a: Tensor, take: Callable[[Tensor], Tensor] | None) -> Tensor:
         taken = a.double() if take is None else take(a.double())
