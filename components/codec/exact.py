@@ -72,10 +72,9 @@ def _exp_fixed(x: float, bits: int, limit: int) -> int:
         return min(int(value.to_integral_value(decimal.ROUND_HALF_EVEN)), limit)
 
 
-def shift(values: Tensor, bits: int | Tensor) -> Tensor:
-    """floor(x / 2**bits + 1/2) of int64, for bits >= 0."""
-    half = (1 << bits) >> 1 if isinstance(bits, int) else (torch.ones_like(bits) << bits) >> 1
-    return (values + half) >> bits
+def shift(values: Tensor, bits: int) -> Tensor:
+    """floor(x / 2**bits + 1/2) of integers, for bits >= 0."""
+    return (values + (1 << bits >> 1)) >> bits
 
 
 def activation(values: Tensor) -> Tensor:
@@ -144,10 +143,14 @@ class Product:
     """
 
     def __init__(self, rows: Rows, relu: bool = False):
-        self.bias_O, self.shift_O = rows.bias_O, rows.shift_O
         self.low = 0 if relu else -LIMIT
+        self.shift_O = rows.shift_O.int()
+        self.offset_O = rows.bias_O + ((torch.ones_like(rows.shift_O) << rows.shift_O) >> 1)  # a half, for rounding
+        self.scale_O = torch.from_numpy(np.ldexp(1.0, -rows.shift_O.numpy()))
         self.weight_KO = rows.weight_OK.T.double().contiguous()
-        fits = int(rows.weight_OK.abs().amax()) <= 127 and int(rows.weight_OK.abs().sum(1).amax()) < 1 << 24
+        self._most_weight = int(rows.weight_OK.abs().sum(1).amax())  # of an output, all together
+        self._most_offset = int(self.offset_O.abs().amax())
+        fits = int(rows.weight_OK.abs().amax()) <= WEIGHT_LIMIT and self._most_weight < 1 << 24
         self.bytes_KO = rows.weight_OK.T.to(torch.int8).contiguous() if fits else None
 
     @classmethod
@@ -157,7 +160,7 @@ class Product:
 
     def to(self, device: torch.device | str) -> "Product":
         """Move to a device."""
-        for name in ("bias_O", "shift_O", "weight_KO"):
+        for name in ("shift_O", "offset_O", "scale_O", "weight_KO"):
             setattr(self, name, getattr(self, name).to(device))
         return self
 
@@ -168,36 +171,40 @@ class Product:
             a: inputs; those missing at the end of K count as zeros.
             take: gathers from `a` what is multiplied, in whatever type it is given (see `Taps`).
         """
-        sums = self._byte_sums(a, take) if self._in_bytes(a) else self._double_sums(a, take)
-        return shift(sums + self.bias_O, self.shift_O).clamp(self.low, LIMIT).int()
+        return self._with_bytes(a, take) if self._in_bytes(a) else self._with_doubles(a, take)
 
     def _in_bytes(self, a: Tensor) -> bool:
         usable = self.bytes_KO is not None and a.device.type == "cpu" and a.numel() > 0
         return usable and torch.backends.mkldnn.enabled and _multiplies_bytes()
 
-    def _double_sums(self, a: Tensor, take: Callable[[Tensor], Tensor] | None) -> Tensor:
+    def _with_doubles(self, a: Tensor, take: Callable[[Tensor], Tensor] | None) -> Tensor:
         taken = a.double() if take is None else take(a.double())
-        return (taken @ self.weight_KO[: taken.shape[-1]]).long()
+        sums = taken @ self.weight_KO[: taken.shape[-1]]
+        return sums.add_(self.offset_O).mul_(self.scale_O).floor_().clamp_(self.low, LIMIT).int()
 
-    def _byte_sums(self, a: Tensor, take: Callable[[Tensor], Tensor] | None) -> Tensor:
+    def _with_bytes(self, a: Tensor, take: Callable[[Tensor], Tensor] | None) -> Tensor:
         """As sum of 256**i digit[i], with digits from -128 to 127."""
-        total, place = None, 0
-        for digit in _digits(a):
+        largest = max(map(abs, map(int, a.aminmax())))
+        # A digit and what is left above it are at most 128 and `largest` + 128: so no sum leaves this type.
+        small = self._most_weight * (largest + 256) + self._most_offset < 1 << 31
+        kind = torch.int32 if small else torch.int64
+        sums = None
+        for place, digit in enumerate(_digits(a, largest)):
             taken = digit if take is None else take(digit)
-            rows = torch._int_mm(taken.flatten(0, -2), self.bytes_KO[: taken.shape[-1]])
-            part = rows.unflatten(0, taken.shape[:-1]).long() << place
-            total, place = part if total is None else total + part, place + 8
-        return total
+            part = torch._int_mm(taken.flatten(0, -2), self.bytes_KO[: taken.shape[-1]])
+            part = part.unflatten(0, taken.shape[:-1]).to(kind)
+            sums = part if sums is None else sums.add_(part, alpha=1 << 8 * place)
+        sums.add_(self.offset_O.to(kind)).bitwise_right_shift_(self.shift_O.to(kind))
+        return sums.clamp_(self.low, LIMIT).int()
 
 
-def _digits(a: Tensor) -> Iterator[Tensor]:
+def _digits(a: Tensor, largest: int) -> Iterator[Tensor]:
     """The bytes of integers, lowest first, as many as the largest needs; signed, so that their sum is the integer."""
-    low, high = map(int, a.aminmax())
-    while low < -128 or high > 127:
-        digit = a.to(torch.int8)  # the lowest byte
-        yield digit
-        a = (a - digit) >> 8
-        low, high = (low + 128) >> 8, (high + 128) >> 8
+    while largest > 127:
+        above = a + 128
+        yield ((above & 255) - 128).to(torch.int8)
+        a = above >> 8
+        largest = (largest + 128) >> 8
     yield a.to(torch.int8)
 
 
