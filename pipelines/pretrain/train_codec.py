@@ -31,22 +31,42 @@ from components.files import atomic_dir, write_json
 BALANCE = 0.6
 
 
-def draw_images(rng: np.random.Generator, scenes: NDArray, leaves: NDArray, share: float, batch: int) -> Tensor:
-    """A batch (B, 3, H, W) in [0, 1]: scenes and, for `share` of it, dead leaves; flipped and shifted by chance."""
-    out = []
-    for _ in range(batch):
-        source = leaves if rng.random() < share else scenes
-        image = source[rng.integers(len(source))]
-        if rng.random() < 0.5:
-            image = image[:, ::-1]
-        if rng.random() < 0.2:
-            image = image[::-1]
-        top, left = rng.integers(0, 17, 2)
-        height, width = image.shape[:2]
-        padded = np.pad(image, ((8, 8), (8, 8), (0, 0)), mode="reflect")
-        out.append(padded[top : top + height, left : left + width])
-    batch_B3HW = torch.from_numpy(np.stack(out)).permute(0, 3, 1, 2).float() / 255
-    return batch_B3HW.contiguous(memory_format=torch.channels_last)
+class Pictures:
+    """Scenes and dead leaves on the training's device, and batches of them.
+
+    Args:
+        scenes, leaves: uint8 (N, side, side, 3).
+        device: where batches are cut out; what is drawn does not depend on it.
+    """
+
+    def __init__(self, scenes: NDArray, leaves: NDArray, device: torch.device):
+        self.of_scenes, self.side = (0, len(scenes)), scenes.shape[1]
+        self.of_leaves = (len(scenes), len(leaves))  # first, count
+        self.all_NHW3 = torch.from_numpy(np.concatenate([scenes, leaves])).to(device)
+
+    def draw(self, rng: np.random.Generator, share: float, batch: int) -> Tensor:
+        """(B, 3, H, W) in [0, 1]: scenes and, for `share` of them, dead leaves; flipped and shifted by chance."""
+        numbers, rows, columns = [], [], []
+        for _ in range(batch):
+            first, count = self.of_leaves if rng.random() < share else self.of_scenes
+            numbers.append(first + rng.integers(count))
+            mirrored, upside_down = rng.random() < 0.5, rng.random() < 0.2
+            top, left = rng.integers(0, 17, 2)
+            rows.append(_places(self.side, top - 8, upside_down))
+            columns.append(_places(self.side, left - 8, mirrored))
+        n_B11, rows_BH1, columns_B1W = (
+            torch.from_numpy(index).to(self.all_NHW3.device)
+            for index in (np.array(numbers)[:, None, None], np.stack(rows)[:, :, None], np.stack(columns)[:, None])
+        )
+        batch_B3HW = self.all_NHW3[n_B11, rows_BH1, columns_B1W].permute(0, 3, 1, 2).float() / 255
+        return batch_B3HW.contiguous(memory_format=torch.channels_last)
+
+
+def _places(side: int, shift: int, flipped: bool) -> NDArray[np.int64]:
+    """Rows (or columns) of a picture that was flipped, then shifted with its border reflected."""
+    places = np.abs(np.arange(side) + shift)
+    places = np.where(places >= side, 2 * (side - 1) - places, places)
+    return side - 1 - places if flipped else places
 
 
 def draw_maps(rng: np.random.Generator, qualities: list[int], batch: int, size: int, share: float) -> Tensor:
@@ -74,7 +94,7 @@ class Step:
 def rate_distortion(model: Elic, x_B3HW: Tensor, maps_BHW: Tensor) -> Step:
     """Forward pass and loss."""
     out = model(x_B3HW, maps_BHW)
-    lambdas = torch.tensor(model.config.lambdas)
+    lambdas = torch.tensor(model.config.lambdas, device=x_B3HW.device)
     weight = (lambdas / lambdas[0]) ** -BALANCE
     pixels = x_B3HW.shape[-2] * x_B3HW.shape[-1]
 
@@ -110,8 +130,7 @@ class Run:
         """Move the running mean towards the weights."""
         keep = min(0.999, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, p in self.model.named_parameters():
-                self.mean[name].lerp_(p, 1 - keep)
+            torch._foreach_lerp_(list(self.mean.values()), list(self.model.parameters()), 1 - keep)
 
     def save(self, folder: Path) -> None:
         """Write everything needed to go on."""
@@ -134,9 +153,9 @@ class Run:
         tensors = load_file(folder / "state.safetensors")
         for name, p in self.model.named_parameters():
             p.data.copy_(tensors[f"model.{name}"])
-            self.mean[name] = tensors[f"mean.{name}"].clone()
+            self.mean[name] = tensors[f"mean.{name}"].to(p.device, copy=True)
             if f"exp_avg.{name}" in tensors:
-                moments = {key: tensors[f"{key}.{name}"].clone() for key in ("exp_avg", "exp_avg_sq")}
+                moments = {key: tensors[f"{key}.{name}"].to(p.device, copy=True) for key in ("exp_avg", "exp_avg_sq")}
                 self.optimizer.state[p] = {"step": torch.tensor(float(self.step)), **moments}
 
     def publish(self, folder: Path) -> None:
@@ -178,6 +197,7 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     scenes = np.load(args.images, allow_pickle=False)
     leaves = natural_images(args.leaves, args.seed, scenes.shape[1])
+    pictures = Pictures(scenes, leaves, torch.device(args.device))
     qualities = list(range(len(CodecConfig().lambdas))) if args.only_quality is None else [args.only_quality]
 
     checkpoint = args.checkpoint or args.out.with_name(args.out.name + ".checkpoint")
@@ -189,7 +209,7 @@ def train(args: argparse.Namespace) -> None:
         if start is None:
             sample = np.concatenate([scenes[:: max(1, len(scenes) // 384)][:384], leaves[:128]])
             start_from_principal_components(model, torch.from_numpy(sample).permute(0, 3, 1, 2).float() / 255)
-    model.to(memory_format=torch.channels_last)
+    model.to(args.device, memory_format=torch.channels_last)
     model.fast(not args.float32)
     run = Run(model, args.rate)
     if start is not None and (start / "state.json").exists():
@@ -205,8 +225,8 @@ def train(args: argparse.Namespace) -> None:
             group["lr"] = learning_rate(args.rate, progress, run.step)
         rng = np.random.default_rng((args.seed, run.step))
         torch.manual_seed(args.seed * 1_000_003 + run.step)
-        x_B3HW = draw_images(rng, scenes, leaves, args.natural, args.batch)
-        maps_BHW = draw_maps(rng, qualities, args.batch, x_B3HW.shape[-1] // STRIDE, args.maps)
+        x_B3HW = pictures.draw(rng, args.natural, args.batch)
+        maps_BHW = draw_maps(rng, qualities, args.batch, x_B3HW.shape[-1] // STRIDE, args.maps).to(args.device)
         step = rate_distortion(model, x_B3HW, maps_BHW)
         run.optimizer.zero_grad(set_to_none=True)
         step.loss.backward()
@@ -243,6 +263,7 @@ def main() -> None:
     parser.add_argument("--maps", type=float, default=0.3, help="share of images with a map of qualities")
     parser.add_argument("--every", type=int, default=100, help="print a line every so many steps")
     parser.add_argument("--float32", action="store_true", help="no bfloat16 anywhere (for CPUs without it)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)
     train(parser.parse_args())
