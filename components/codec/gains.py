@@ -33,4 +33,7 @@ class Gain(nn.Module):
     def forward(self, x_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
         """Scale features whose size is a whole multiple of the map's."""
         factor = x_BCHW.shape[-1] // quality_map_BHW.shape[-1]
-        return x_BCHW * self.at(spread_map(quality_map_BHW, factor))
+        gains_BCHW = self.at(quality_map_BHW)
+        if factor > 1:  # looked up once per latent position: a GPU sums the gradients of repeated look-ups one by one
+            gains_BCHW = gains_BCHW.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        return x_BCHW * gains_BCHW
