@@ -24,7 +24,7 @@ import numpy as np
 
 from components import config
 from components.baselines import conventional
-from components.codec.container import HEADER_BYTES
+from components.codec.container import header_bytes
 from components.environment import be_quiet, use_threads
 from components.errors import CotamError
 from components.evaluation.bd_rate import Curve, bd_rate
@@ -198,7 +198,7 @@ def rates(codec: "Codec", pictures: Pictures, name: str) -> dict:
     def by_codec(quality: int) -> tuple[float, float]:
         streams = codec.encode(originals, quality)
         decoded = [found.image for found in codec.decode(streams)]
-        return _point(originals, decoded, [len(stream) - HEADER_BYTES for stream in streams])
+        return _point(originals, decoded, [len(stream) - header_bytes(stream) for stream in streams])
 
     def by(write: Callable) -> Callable[[int], tuple[float, float]]:
         def point(quality: int) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from components.codec import Codec
-from components.codec.container import HEADER_BYTES
+from components.codec.container import header_bytes
 from components.scenes import render, sample_scene
 from components.scenes.world import STYLES
 
@@ -27,7 +27,7 @@ def points(codec: Codec, images: list[np.ndarray], quality: int) -> tuple[np.nda
     """Bits per pixel without the header, and mean squared error on [0, 1], of each image."""
     streams = codec.encode(images, quality)
     decoded = codec.decode(streams)
-    bpp = [8 * (len(s) - HEADER_BYTES) / (i.shape[0] * i.shape[1]) for s, i in zip(streams, images, strict=True)]
+    bpp = [8 * (len(s) - header_bytes(s)) / (i.shape[0] * i.shape[1]) for s, i in zip(streams, images, strict=True)]
     errors = [np.mean((d.image / 255.0 - i / 255.0) ** 2) for d, i in zip(decoded, images, strict=True)]
     return np.array(bpp), np.array(errors)
 

@@ -17,12 +17,15 @@ from safetensors.torch import load_file
 from scipy.special import ndtr
 from torch.nn import functional as F
 
-LEVEL_ROWS = {
-    -2: (34000, 27536, 4000),
-    -1: (23000, 36536, 6000),
-    0: (14000, 39536, 12000),
-    1: (6000, 35536, 24000),
-    2: (3000, 26536, 36000),
+LEVEL_ROWS = {  # (a level of -1 came before, left + upper)
+    (False, 0): (1486, 56632, 7418),
+    (False, 1): (1614, 55154, 8768),
+    (False, 2): (1369, 53828, 10339),
+    (True, -2): (20306, 33107, 12123),
+    (True, -1): (17239, 33937, 14360),
+    (True, 0): (13138, 38939, 13459),
+    (True, 1): (14123, 39164, 12249),
+    (True, 2): (15611, 39033, 10892),
 }
 
 
@@ -85,13 +88,18 @@ def row(log):
 
 def decode(stream: bytes, folder: Path):
     """The latent y (C, h, w) before its inverse gain, exact, and the image (H, W, 3)."""
-    magic, version, model, width, height, quality, code = struct.unpack_from("<4sB4sHHBB", stream)
-    assert (magic, version) == (b"\x89CTM", 1)
+    magic, first, second, model, check = struct.unpack_from("<2sBB4sI", stream)
+    version, quality, size_form, map_form = first // 16, first % 16, second // 64, second // 16 % 4
+    assert (magic, version) == (b"\xc0\x7a", 2)
     assert model == hashlib.sha256((folder / "model.safetensors").read_bytes()).digest()[:4]
-    (check,) = struct.unpack_from("<I", stream, 15)
-    extra = stream[19:21] if code == 255 else b""
-    grid = tuple(extra) if extra else (code, code) if code else None
-    coder = Coder(stream[19 + len(extra) :])
+    length = 14 + size_form
+    sides, half = int.from_bytes(stream[12:length], "little"), 256 ** (1 + size_form / 2)
+    width, height = int(sides % half) + 1, int(sides // half) + 1
+    grid = [None, (8, 8), (4, 4), tuple(stream[length : length + 2])][map_form]
+    length += 2 * (map_form == 3)
+    bare = stream[:3] + bytes([second & 0xF0]) + stream[4:length]
+    assert int.from_bytes(bare, "big") % 13 == second % 16
+    coder = Coder(stream[length:])
     config = json.loads((folder / "config.json").read_text())
     half = load_file(folder / "model.safetensors")
     w = {name: tensor.double() for name, tensor in half.items()}
@@ -103,7 +111,8 @@ def decode(stream: bytes, folder: Path):
     levels = {}
     for r in range(grid[0]) if grid else ():
         for c in range(grid[1]):
-            levels[r, c] = coder.symbol(LEVEL_ROWS[levels.get((r, c - 1), 0) + levels.get((r - 1, c), 0)]) - 1
+            lowered, total = -1 in levels.values(), levels.get((r, c - 1), 0) + levels.get((r - 1, c), 0)
+            levels[r, c] = coder.symbol(LEVEL_ROWS[lowered, total]) - 1
     q = torch.full((h, v), quality)
     for r in range(h) if grid else ():
         for c in range(v):
@@ -180,7 +189,7 @@ def decode(stream: bytes, folder: Path):
             chosen = row(log_scale.clamp(-9 * 2**14, 5 * 2**14) + log_u[:, group])
             y[:, group, part] = read(m[..., part], chosen[..., part])
 
-    covered = stream[:15] + extra + struct.pack(f"{len(levels)}b", *levels.values())
+    covered = bare[:8] + bare[12:] + struct.pack(f"{len(levels)}b", *levels.values())
     for latent in (z, y):
         numbers = latent.reshape(-1).tolist()
         covered += struct.pack(f"<{len(numbers)}i", *numbers)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from components.codec import Codec, CodecConfig
-from components.codec.container import HEADER_BYTES, Header, pack, unpack
+from components.codec.container import Header, header_bytes, pack, unpack
 from components.codec.elic import Elic
 from components.codec.folder import load_codec, model_id, save_codec
 from components.errors import CotamError
@@ -137,7 +137,7 @@ def test_files_are_as_long_as_the_likelihoods_say(shipped, scenes):
             out = shipped.model(x, torch.full((len(scenes), 8, 8), quality))
         estimated = sum(float(-part.log2().sum()) for part in out["likelihoods"].values())
         # Beside its symbols a stream holds the coder's first state, 32 bits.
-        written = sum(8 * (len(stream) - HEADER_BYTES) for stream in shipped.encode(scenes, quality))
+        written = sum(8 * (len(stream) - header_bytes(stream)) for stream in shipped.encode(scenes, quality))
         assert written == pytest.approx(estimated + 32 * len(scenes), rel=0.03)
 
 
@@ -246,7 +246,7 @@ def test_mistakes_are_one_sentence(codec, folder, tmp_path):
         codec.encode([np.zeros((0, 5, 3), np.uint8)], 3)
     with pytest.raises(CotamError, match="65535"):
         codec.encode([np.zeros((1, 70000, 3), np.uint8)], 3)
-    for grid in (np.full((2, 2), 2), np.zeros((255, 1)), np.zeros((0, 1)), np.zeros(4)):
+    for grid in (np.full((2, 2), 2), np.zeros((256, 1)), np.zeros((0, 1)), np.zeros(4)):
         with pytest.raises(CotamError, match="level map"):
             codec.encode(images, 3, [grid])
 

@@ -1,6 +1,6 @@
 """The header: written and read back, and every damage named before anything is decoded."""
 
-import struct
+import re
 import zlib
 
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from components.codec.container import (
-    HEADER_BYTES,
+    FREE_GRIDS,
     MAGIC,
     MAXIMUM_CELLS,
     MAXIMUM_PIXELS,
@@ -17,11 +17,13 @@ from components.codec.container import (
     header_bytes,
     pack,
     read_stream,
+    seal,
     unpack,
 )
 from components.errors import CotamError
+from components.paths import ROOT
 
-sides = st.integers(1, 10_000)
+sides = st.integers(1, 300) | st.integers(1, 10_000)
 cells = st.integers(1, MAXIMUM_CELLS)
 headers = st.builds(
     Header,
@@ -29,7 +31,7 @@ headers = st.builds(
     width=sides,
     height=sides,
     quality=st.integers(0, 9),
-    grid=st.none() | st.tuples(cells, cells) | cells.map(lambda n: (n, n)),
+    grid=st.sampled_from(FREE_GRIDS) | st.tuples(cells, cells) | cells.map(lambda n: (n, n)),
     check=st.integers(0, 2**32 - 1),
 )
 payloads = st.binary(min_size=8, max_size=64).map(lambda data: data[: len(data) // 4 * 4])
@@ -39,24 +41,36 @@ payloads = st.binary(min_size=8, max_size=64).map(lambda data: data[: len(data) 
 def test_what_is_packed_is_unpacked(header, payload):
     stream = pack(header, payload, header.check)
     assert unpack(stream) == (header, payload)
-    square = header.grid is None or header.grid[0] == header.grid[1]
-    assert header_bytes(stream) == HEADER_BYTES + (0 if square else 2)
+    longest = max(header.width, header.height)
+    size = 2 if longest <= 256 else 3 if longest <= 4096 else 4
+    assert header_bytes(stream) == 12 + size + (0 if header.grid in FREE_GRIDS else 2)
     assert len(stream) == header_bytes(stream) + len(payload)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (256, 256), (336, 336), (768, 512), (4096, 4096), (8192, 8192), (65535, 1)])
+@pytest.mark.parametrize("grid", [None, (4, 4), (8, 8)])
+def test_a_usual_header_has_at_most_16_bytes(size, grid):
+    stream = pack(Header("0a1b2c3d", *size, 9, grid), bytes(8), 0xFFFFFFFF)
+    found, _ = unpack(stream)
+    assert (found.width, found.height) == size
+    assert header_bytes(stream) == 14 + (max(size) > 256) + (max(size) > 4096)
+
+
 def test_the_layout_is_that_of_the_document():
-    stream = pack(Header("0a1b2c3d", 640, 427, 4, (3, 5)), bytes(range(8)), 0x11223344)
-    assert stream.hex(" ") == ("89 43 54 4d 01 0a 1b 2c 3d 80 02 ab 01 04 ff 44 33 22 11 03 05 00 01 02 03 04 05 06 07")
-    assert pack(Header("0a1b2c3d", 640, 427, 4, (8, 8)), bytes(8), 1)[14:19].hex() == "0801000000"
-    assert pack(Header("0a1b2c3d", 640, 427, 4, None), bytes(8), 1)[14:19].hex() == "0001000000"
+    example = re.search(r"An example.\*\* `([0-9a-f ]+)`", (ROOT / "docs/bitstream.md").read_text()).group(1)
+    assert pack(Header("0a1b2c3d", 640, 427, 4, (3, 5)), bytes(8), 0x11223344).hex(" ") == example + 8 * " 00"
+    forms = {None: 0x00, (8, 8): 0x10, (4, 4): 0x20, (1, 255): 0x30}
+    for grid, bits in forms.items():
+        for side, size in ((256, 0x00), (257, 0x40), (4096, 0x40), (4097, 0x80)):
+            assert pack(Header("0a1b2c3d", side, 1, 9, grid), bytes(8), 1)[3] & 0xF0 == bits | size
 
 
 @given(headers, st.binary(max_size=20), st.binary(max_size=20))
 def test_the_checksum_covers_every_field_and_what_was_decoded(header, first, second):
     check = header.checksum(first, second)
     stream = pack(header, bytes(8), check)
-    extra = stream[19 : len(stream) - 8]
-    assert check == zlib.crc32(stream[:15] + extra + first + second)
+    bare = stream[:3] + bytes([stream[3] & 0xF0]) + stream[4:8] + stream[12 : header_bytes(stream)]
+    assert check == zlib.crc32(bare + first + second)
     assert check != header.checksum(first, second + b"\0")
 
 
@@ -76,16 +90,27 @@ def test_a_changed_stream_is_refused_or_read_with_other_fields(header, payload, 
     assert 0 <= found.quality <= 9
     assert len(rest) >= 8
     assert len(rest) % 4 == 0
-    # What was read packs to the same bytes, but for a square map that is announced as one that is not.
-    if found.grid is None or found.grid[0] != found.grid[1] or cut[14] != 255:
-        assert pack(found, rest, found.check) == cut
+    assert pack(found, rest, found.check) == cut  # nothing has two ways to be written
+
+
+@given(headers, st.data())
+def test_a_flipped_bit_in_a_header_is_seen_at_once(header, data):
+    """One flipped bit always is, wherever it lies."""
+    stream = bytearray(pack(header, bytes(8), header.check))
+    bit = data.draw(st.integers(0, 8 * header_bytes(bytes(stream)) - 1))
+    stream[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(CotamError):
+        unpack(bytes(stream))
 
 
 GOOD = pack(Header("0a1b2c3d", 64, 48, 4, (3, 5)), bytes(12), 7)
+LONG = seal(GOOD[:3] + b"\x40" + GOOD[4:12] + (63 | 47 << 12).to_bytes(3, "little")) + bytes(8)
 
 
 def changed(offset, value, stream=GOOD):
-    return stream[:offset] + value + stream[offset + len(value) :]
+    """Other bytes in a header, and its check made right again."""
+    start = header_bytes(stream)
+    return seal(stream[:offset] + value + stream[offset + len(value) : start]) + stream[start:]
 
 
 @pytest.mark.parametrize(
@@ -94,20 +119,24 @@ def changed(offset, value, stream=GOOD):
         (b"", "not a .cotam stream"),
         (b"\xff\xd8\xff\xe0 a JPEG that is long enough", "not a .cotam stream"),
         (MAGIC, "truncated: not even its header"),
-        (GOOD[:18], "truncated: not even its header"),
-        (GOOD[:19], "level map has no size"),
-        (GOOD[:20], "level map has no size"),
-        (GOOD[:21], "truncated"),
-        (GOOD[:28], "truncated"),
+        (GOOD[:2], "truncated: not even its header"),
+        (GOOD[:11], "truncated: not even its header"),
+        (GOOD[:15], "truncated: not even its header"),
+        (GOOD[:16], "truncated"),
+        (GOOD[:23], "truncated"),
         (GOOD[:-1], "truncated"),
         (GOOD + b"\0", "truncated"),
-        (changed(4, b"\x02"), "version 2, this program reads version 1; update the program"),
-        (changed(13, b"\x0a"), "names no quality"),
-        (changed(9, b"\0\0"), "empty"),
-        (changed(11, b"\0\0"), "empty"),
-        (changed(9, struct.pack("<HH", 65535, 65535)), "more than 100000000 pixels"),
-        (changed(19, b"\0\x05"), "level map has no size"),
-        (changed(19, b"\x05\xff"), "level map has no size"),
+        (b"\x89CTM\x01" + bytes(30), "version 1, this program reads 2; encode the image again"),
+        (changed(2, b"\x34"), "version 3, this program reads 2; update the program"),
+        (changed(2, b"\x2a"), "no meaning"),
+        (changed(3, b"\xf0"), "no meaning"),  # size form 3
+        (changed(14, b"\x00"), "no meaning"),  # no rows
+        (changed(15, b"\x00"), "no meaning"),  # no columns
+        (changed(14, b"\x08\x08"), "no meaning"),  # 8 x 8 has a form of its own
+        (LONG, "no meaning"),  # a size in a longer form than it needs
+        (GOOD[:12] + b"\x41" + GOOD[13:], "fails its check"),
+        (pack(Header("0a1b2c3d", 65535, 65535, 4, None), bytes(8), 0), "more than 100000000 pixels"),
+        (pack(Header("0a1b2c3d", 65536, 1, 4, None), bytes(8), 0), "no meaning"),
     ],
 )
 def test_damage_is_one_sentence(stream, words):

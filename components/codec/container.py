@@ -1,25 +1,26 @@
-"""The `.cotam` container: a header of 19 or 21 bytes, then one entropy-coded stream (docs/bitstream.md).
+"""The `.cotam` container: a header of 14 to 16 bytes, then one entropy-coded stream (docs/bitstream.md).
 
-Reading a header needs neither torch nor the codec, so that `cotam inspect` answers at once.
+Reading a header needs neither torch nor the codec, so that `cotam inspect` answers at once. Everything has one way to
+be written, so that two different headers never mean the same.
 """
 
-import struct
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from components.codec.config import STRIDE
 from components.errors import CotamError
 
-MAGIC = b"\x89CTM"
-VERSION = 1
+MAGIC = b"\xc0\x7a"
+VERSION = 2
 MAXIMUM_PIXELS = 100_000_000
 MAXIMUM_SIDE = 0xFFFF
-MAXIMUM_CELLS = 254  # per side of a level map; 255 announces a map that is not square
+MAXIMUM_CELLS = 255  # per side of a level map
+FREE_GRIDS = (None, (8, 8), (4, 4))  # their place is the header's map form; any other grid is form 3 and two bytes
 
-_FIELDS = struct.Struct("<4sB4sHHBB")
-_CHECK = struct.Struct("<I")
-HEADER_BYTES = _FIELDS.size + _CHECK.size  # without the size of a map that is not square
+_OLD_MAGIC = b"\x89CTM"  # of version 1
+_START_BYTES = 12  # up to and with the checksum
+_SIZE_BYTES = (2, 3, 4)  # of width and height together, by size form
 _SHORTEST_PAYLOAD = 8  # the state that the entropy coder always writes
 
 
@@ -44,10 +45,10 @@ class Header:
 
     @property
     def fields(self) -> bytes:
-        """The bytes that the checksum covers: all but itself, and the size of a map that is not square."""
-        code, extra = _grid_code(self.grid)
-        packed = _FIELDS.pack(MAGIC, VERSION, bytes.fromhex(self.model_id), self.width, self.height, self.quality, code)
-        return packed + extra
+        """The bytes that the checksum covers: all but itself, with zeros in place of the header's own check."""
+        forms = _size_form(self.width, self.height) << 6 | _map_form(self.grid) << 4
+        start = MAGIC + bytes([VERSION << 4 | self.quality, forms]) + bytes.fromhex(self.model_id)
+        return start + _size_bytes(self.width, self.height) + _grid_bytes(self.grid)
 
     def checksum(self, *decoded: bytes) -> int:
         """CRC-32 over the fields and what was decoded."""
@@ -62,11 +63,33 @@ class Header:
         return -(-self.height // STRIDE), -(-self.width // STRIDE)
 
 
-def _grid_code(grid: tuple[int, int] | None) -> tuple[int, bytes]:
-    if grid is None:
-        return 0, b""
-    rows, columns = grid
-    return (rows, b"") if rows == columns else (255, bytes([rows, columns]))
+def _size_form(width: int, height: int) -> int:
+    """The shortest form: 0, a side has up to 256 pixels; 1, up to 4096; 2, up to 65535."""
+    longest = max(width, height)
+    return 0 if longest <= 256 else 1 if longest <= 4096 else 2
+
+
+def _size_bytes(width: int, height: int) -> bytes:
+    count = _SIZE_BYTES[_size_form(width, height)]
+    return (width - 1 | height - 1 << 4 * count).to_bytes(count, "little")
+
+
+def _map_form(grid: tuple[int, int] | None) -> int:
+    return FREE_GRIDS.index(grid) if grid in FREE_GRIDS else 3
+
+
+def _grid_bytes(grid: tuple[int, int] | None) -> bytes:
+    return b"" if grid in FREE_GRIDS else bytes(grid)
+
+
+def seal(header: bytes) -> bytes:
+    """A header with its own check in the lower half of byte 3: the rest of it as one number, modulo 13.
+
+    A power of two is no multiple of 13: one flipped bit is always seen.
+    """
+    bare = header[3] & 0xF0
+    check = int.from_bytes(header[:3] + bytes([bare]) + header[4:], "big") % 13
+    return header[:3] + bytes([bare | check]) + header[4:]
 
 
 def check_size(width: int, height: int, maximum_pixels: int = MAXIMUM_PIXELS) -> None:
@@ -85,51 +108,71 @@ def check_size(width: int, height: int, maximum_pixels: int = MAXIMUM_PIXELS) ->
 
 def pack(header: Header, payload: bytes, check: int) -> bytes:
     """A whole stream."""
-    fields = replace(header, check=check).fields
-    return fields[: _FIELDS.size] + _CHECK.pack(check) + fields[_FIELDS.size :] + payload
+    fields = header.fields
+    return seal(fields[:8] + check.to_bytes(4, "little") + fields[8:]) + payload
 
 
 def unpack(stream: bytes, maximum_pixels: int = MAXIMUM_PIXELS) -> tuple[Header, bytes]:
     """Header and payload of a stream, after every check that needs no decoding.
 
     Raises:
-        CotamError: it is no `.cotam` stream, of an unknown version, too large, or cut short.
+        CotamError: it is no `.cotam` stream, of another version, too large, damaged, or cut short.
     """
-    if stream[: len(MAGIC)] != MAGIC:
-        raise CotamError("This is not a .cotam stream; make one with `cotam encode`.")
-    if len(stream) < HEADER_BYTES:
-        raise CotamError("The stream is truncated: not even its header is whole; copy it again.")
-    _, version, model, width, height, quality, code = _FIELDS.unpack_from(stream)
-    if version != VERSION:
-        raise CotamError(f"The stream has version {version}, this program reads version {VERSION}; update the program.")
-    if quality > 9:
-        raise CotamError("The stream is damaged (its header names no quality); copy it again.")
-    check_size(width, height, maximum_pixels)
-    (check,) = _CHECK.unpack_from(stream, _FIELDS.size)
-    start, grid = HEADER_BYTES, None
-    if code == 255:
-        grid, start = tuple(stream[start : start + 2]), start + 2
-    elif code > 0:
-        grid = (code, code)
-    payload = stream[start:]
-    if grid is not None and (len(grid) < 2 or min(grid) < 1 or max(grid) > MAXIMUM_CELLS):
-        raise CotamError("The stream is damaged (its level map has no size); copy it again.")
+    header, length = _read_header(stream)
+    if header.width * header.height > maximum_pixels:
+        raise CotamError(
+            f"The stream declares {header.width} x {header.height}, more than {maximum_pixels} pixels; "
+            "if you trust it, allow more (--maximum-pixels)."
+        )
+    payload = stream[length:]
     if len(payload) < _SHORTEST_PAYLOAD or len(payload) % 4:
         raise CotamError("The stream is truncated; copy it again.")
-    return Header(model.hex(), width, height, quality, grid, check), payload
+    return header, payload
+
+
+def _read_header(stream: bytes) -> tuple[Header, int]:
+    """The header at the start of a stream, and its length."""
+    version, quality = divmod(stream[2], 16) if len(stream) > 2 else (VERSION, 0)
+    if stream.startswith(_OLD_MAGIC):
+        version = 1
+    elif not stream.startswith(MAGIC):
+        raise CotamError("This is not a .cotam stream; make one with `cotam encode`.")
+    if version < VERSION:
+        raise CotamError(f"The stream has version {version}, this program reads {VERSION}; encode the image again.")
+    if version > VERSION:
+        raise CotamError(f"The stream has version {version}, this program reads {VERSION}; update the program.")
+    if len(stream) < _START_BYTES:
+        raise CotamError("The stream is truncated: not even its header is whole; copy it again.")
+    size_form, map_form = stream[3] >> 6, stream[3] >> 4 & 3
+    if size_form == 3 or quality > 9:
+        raise CotamError("The stream is damaged (its header has no meaning); copy it again.")
+    grid_at = _START_BYTES + _SIZE_BYTES[size_form]
+    length = grid_at + (2 if map_form == 3 else 0)
+    if len(stream) < length:
+        raise CotamError("The stream is truncated: not even its header is whole; copy it again.")
+    if seal(stream[:length]) != stream[:length]:
+        raise CotamError("The stream is damaged (its header fails its check); copy it again.")
+    bits = 4 * _SIZE_BYTES[size_form]
+    sides = int.from_bytes(stream[_START_BYTES:grid_at], "little")
+    width, height = (sides & (1 << bits) - 1) + 1, (sides >> bits) + 1
+    grid = FREE_GRIDS[map_form] if map_form < 3 else tuple(stream[grid_at:length])
+    canonical = size_form == _size_form(width, height) and map_form == _map_form(grid)
+    if not canonical or max(width, height) > MAXIMUM_SIDE or (grid is not None and min(grid) < 1):
+        raise CotamError("The stream is damaged (its header has no meaning); copy it again.")
+    check = int.from_bytes(stream[8:_START_BYTES], "little")
+    return Header(stream[4:8].hex(), width, height, quality, grid, check), length
 
 
 def header_bytes(stream: bytes) -> int:
-    """Length of a stream's own header, the size of a map that is not square included.
+    """Length of a stream's own header.
 
     Raises:
-        CotamError: `unpack` refuses it.
+        CotamError: it is no `.cotam` stream, or its header is damaged.
     """
-    _, payload = unpack(stream)
-    return len(stream) - len(payload)
+    return _read_header(stream)[1]
 
 
-def read_stream(path: str | Path) -> bytes:
+def read_stream(path: str | Path, maximum_pixels: int = MAXIMUM_PIXELS) -> bytes:
     """The bytes of a `.cotam` file, after every check that needs no decoding; any other file is not read on.
 
     Raises:
@@ -137,7 +180,7 @@ def read_stream(path: str | Path) -> bytes:
     """
     try:
         with open(path, "rb") as file:
-            stream = file.read(HEADER_BYTES)
+            stream = file.read(len(_OLD_MAGIC))
             if stream.startswith(MAGIC):
                 stream += file.read()
     except FileNotFoundError:
@@ -147,7 +190,7 @@ def read_stream(path: str | Path) -> bytes:
     except OSError as error:
         raise CotamError(f"{path} cannot be read ({error.strerror}).") from None
     try:
-        unpack(stream)
+        unpack(stream, maximum_pixels)
     except CotamError as error:
         raise CotamError(f"{path}: {error}") from None
     return stream

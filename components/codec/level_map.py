@@ -1,8 +1,12 @@
 """The guidance map in the stream: a grid of levels -1, 0, +1 (paper, section 3.2), and where its cells fall.
 
 Levels are coded row by row with the same arithmetic coder as the latent. What a level is likely to be depends on its
-left and upper neighbours; the frequencies are constants of the format.
+left and upper neighbours, and on whether anything was lowered so far: most maps lower nothing. The frequencies are
+constants of the format, counted in real maps by pipelines/pretrain/count_levels.py. None is below 1/64, so that any map
+whatever can be coded, at six bits a cell at most.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,27 +16,46 @@ from components.errors import CotamError
 
 LEVELS = (-1, 0, 1)
 
-# Frequencies of -1, 0, +1 in 1/65536, by the sum of the left and the upper neighbour (-2 .. 2; outside counts as 0).
+# Frequencies of -1, 0, +1 in 1/65536. While no -1 has come yet: by the sum of the left and the upper neighbour, 0 to 2.
+# From then on: by the same sum, -2 to 2. Neighbours outside count as 0.
 FREQUENCIES = (
-    (34000, 27536, 4000),
-    (23000, 36536, 6000),
-    (14000, 39536, 12000),
-    (6000, 35536, 24000),
-    (3000, 26536, 36000),
+    (1486, 56632, 7418),
+    (1614, 55154, 8768),
+    (1369, 53828, 10339),
+    (20306, 33107, 12123),
+    (17239, 33937, 14360),
+    (13138, 38939, 13459),
+    (14123, 39164, 12249),
+    (15611, 39033, 10892),
 )
-
-
-def context(levels: NDArray[np.int8], row: int, column: int) -> int:
-    """Which of `FREQUENCIES` the cell (row, column) is coded with, given the cells before it."""
-    left = int(levels[row, column - 1]) if column else 0
-    upper = int(levels[row - 1, column]) if row else 0
-    return left + upper + 2
+CONTEXTS = 8
 
 
 def contexts(levels: NDArray[np.int8]) -> list[int]:
-    """The contexts of all cells, row by row."""
-    rows, columns = levels.shape
-    return [context(levels, row, column) for row in range(rows) for column in range(columns)]
+    """Which of `FREQUENCIES` each cell is coded with, row by row."""
+    padded = np.pad(levels.astype(np.int64), ((1, 0), (1, 0)))
+    total = (padded[1:, :-1] + padded[:-1, 1:]).reshape(-1)
+    lowered = np.cumsum(levels.reshape(-1) < 0)
+    return np.where(np.concatenate([[0], lowered[:-1]]) > 0, total + 5, total).tolist()
+
+
+def read(grid: tuple[int, int], draw: Callable[[int], int]) -> NDArray[np.int8]:
+    """The map that a decoder finds.
+
+    Args:
+        grid: its rows and columns.
+        draw: context -> the next level in the stream.
+    """
+    rows, columns = grid
+    levels, lowered = np.zeros(grid, np.int8), False
+    upper = [0] * columns
+    for row in range(rows):
+        left = 0
+        for column in range(columns):
+            left = upper[column] = draw(left + upper[column] + (5 if lowered else 0))
+            lowered = lowered or left < 0
+        levels[row] = upper
+    return levels
 
 
 def cost_bits(levels: NDArray[np.int8]) -> float:

@@ -137,13 +137,11 @@ class Reader:
         """The level map of each image."""
         if self._grid is None:
             return [None] * len(self._coders)
-        tables, maps = TABLES.upto(_LEVEL_ROWS - 1), []
-        for coder in self._coders:
-            levels = np.zeros(self._grid, np.int8)
-            for row, column in np.ndindex(*self._grid):
-                levels[row, column] = coder.decode_stream([level_map.context(levels, row, column)], *tables)[0]
-            maps.append(levels)
-        return maps
+        tables = [([TABLES.rows[k]], [TABLES.sizes[k]], [-1]) for k in range(_LEVEL_ROWS)]
+        return [
+            level_map.read(self._grid, lambda k, coder=coder: coder.decode_stream([0], *tables[k])[0])
+            for coder in self._coders
+        ]
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor:
         rows_BN = (indexes_BN + _LEVEL_ROWS).numpy()

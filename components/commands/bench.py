@@ -13,6 +13,8 @@ BENCHMARKS = {
     "guidance": "what guidance and adapter are each worth, beside maps in random order and perfect ones",
     "exactness": "streams written in one way and read in another, and what exact arithmetic costs in rate",
     "data": "images per second out of shards, against single files",
+    "map": "bits of the guidance map on scenes and photographs",
+    "fuzz": "what damaged streams do to the decoder: a clear error or the right latent, in bounded memory",
 }
 
 
@@ -21,12 +23,12 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     listed = "\n".join(f"  {name:<11}{summary}" for name, summary in BENCHMARKS.items())
     parser = sub.add_parser(
         "bench",
-        help="measure the codec, the guidance, exactness, or reading of shards",
+        help="measure the codec, its streams, the guidance, or reading of shards",
         description="Measure this machine. Pairs of runs are interleaved; ratios come with their spread.",
         epilog=f"measurements:\n{listed}\n\nexample:\n  cotam bench data --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="WHAT", choices=sorted(BENCHMARKS), help="codec, guidance, exactness or data")
+    parser.add_argument("name", metavar="WHAT", choices=sorted(BENCHMARKS), help="one of those below")
     parser.add_argument("--json", action="store_true", help="report as JSON")
 
 

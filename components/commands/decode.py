@@ -37,12 +37,24 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         default="pretrained/codec/elic-micro",
         help="the codec that wrote the file (default: %(default)s)",
     )
+    parser.add_argument(
+        "--maximum-pixels",
+        type=_count,
+        metavar="N",
+        help="refuse larger images before any memory is taken (default: 100 million)",
+    )
     parser.add_argument("--json", action="store_true", help="report as JSON")
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is no number of pixels; give a whole number from 1 on")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
     """Decode and write."""
-    from components.codec.container import read_stream
+    from components.codec.container import MAXIMUM_PIXELS, read_stream
     from components.commands.output import check_output, write_output
     from components.errors import CotamError
 
@@ -50,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         known = ", ".join(FORMATS)
         raise CotamError(f"{args.out} names no image format that can be written; end its name in one of {known}.")
     check_output(args.out, args.file)
-    stream = read_stream(args.file)  # before the slow imports: a mistyped name is answered at once
+    most = args.maximum_pixels or MAXIMUM_PIXELS
+    stream = read_stream(args.file, most)  # before the slow imports: a mistyped name is answered at once
 
     from PIL import Image
 
@@ -58,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
     codec = Codec.from_pretrained(args.codec)
     try:
-        [decoded] = codec.decode([stream])
+        [decoded] = codec.decode([stream], most)
     except CotamError as error:
         raise CotamError(f"{args.file}: {error}") from None
     kind, options = FORMATS[args.out.suffix.lower()]

@@ -44,10 +44,10 @@ def describe(path: Path) -> dict:
     Raises:
         CotamError: it cannot be read, or is no whole `.cotam` file.
     """
-    from components.codec.container import VERSION, read_stream, unpack
+    from components.codec.container import MAXIMUM_SIDE, VERSION, read_stream, unpack
 
-    stream = read_stream(path)
-    header, payload = unpack(stream)
+    stream = read_stream(path, MAXIMUM_SIDE**2)  # nothing of the image's size is made here
+    header, payload = unpack(stream, MAXIMUM_SIDE**2)
     pixels = header.width * header.height
     return {
         "file": str(path),
