@@ -155,6 +155,18 @@ def test_jpeg_is_written_when_it_is_asked_for(stream, tiny, tmp_path, capsys):
     assert Image.open(out).format == "JPEG"
 
 
+def test_more_pixels_than_allowed_are_refused(stream, tiny, tmp_path, capsys):
+    coded, out = tmp_path / "photo.cotam", tmp_path / "back.png"
+    coded.write_bytes(stream)
+    command = ["decode", str(coded), "-o", str(out), "--codec", tiny, "--maximum-pixels"]
+    assert main([*command, "12799"]) == 1
+    assert "declares 128 x 100, more than 12799 pixels" in said(capsys)
+    assert not out.exists()
+    assert main([*command, "12800"]) == 0
+    with pytest.raises(SystemExit):
+        main([*command, "0"])
+
+
 def test_inspect_says_what_is_in_the_files(stream, tiny, tmp_path, capsys):
     first, second = tmp_path / "first.cotam", tmp_path / "second.cotam"
     first.write_bytes(stream)
