@@ -17,14 +17,14 @@ from components.environment import be_quiet
 from components.errors import CotamError
 
 COMMANDS = {
-    "encode": "compress an image into a .cotam file",
-    "decode": "turn a .cotam file into an image",
+    "encode": "compress an image, or a folder of them, into .cotam files",
+    "decode": "turn .cotam files into images",
     "inspect": "say what a .cotam file holds",
     "ask": "ask an MLLM about a .cotam file or an image",
     "shard": "pack a folder of images into shards to train on",
     "evaluate": "score an MLLM on what codecs left of the benchmarks",
     "report": "print the table of a run and say where its page is",
-    "bench": "measure the codec, the guidance, or reading of shards",
+    "bench": "measure the codec, the guidance, reading of shards, or memory",
     "register": "put trained codecs and adapters into the MLflow registry",
     "step": "run one step of the pipeline (what dvc.yaml calls)",
 }

@@ -23,10 +23,13 @@ Start = Callable[[], Callable[[Job], Result]]
 _do: Callable | None = None
 
 
-def run_jobs(jobs: Sequence[Job], start: Start, workers: int) -> Iterator[tuple[Job, Result]]:
+def run_jobs(
+    jobs: Sequence[Job], start: Start, workers: int, advice: str = "run with `threads: 1`"
+) -> Iterator[tuple[Job, Result]]:
     """Yield (job, result) as they finish. With a GPU, or one worker, everything happens in this process.
 
-    Until this is called nothing should have computed with torch here: thread pools do not survive a fork.
+    Until this is called nothing should have computed with torch here: thread pools do not survive a fork. `advice` is
+    what to do when memory runs out.
 
     Raises:
         CotamError: a worker was killed, as the kernel does when memory runs out.
@@ -54,7 +57,7 @@ def run_jobs(jobs: Sequence[Job], start: Start, workers: int) -> Iterator[tuple[
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
     except BrokenProcessPool:
-        raise CotamError("A worker process was killed, probably for memory; run with `threads: 1`.") from None
+        raise CotamError(f"A worker process was killed, probably for memory; {advice}.") from None
 
 
 def _enter(start: Start) -> None:

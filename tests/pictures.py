@@ -1,6 +1,8 @@
 """The pictures that people have: every kind of file that sharding must cope with, made on the spot."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -35,3 +37,36 @@ def folder_of(path: Path, count: int, first: int = 0) -> Path:
     for number in range(first, first + count):
         noise(number).save(path / ("more" if number % 2 else "") / f"{number}.png")
     return path
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """A PNG file of uint16 (H, W, C): grey, grey and alpha, RGB, RGBA. Pillow writes only the first."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width, channels = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff_of_16_bits(values: np.ndarray) -> bytes:
+    """A TIFF file of uint16 (H, W, C): grey, RGB or RGBA."""
+    height, width, channels = values.shape
+    pixels = values.astype("<u2").tobytes()
+    tags = [
+        *[(256, "I", [width]), (257, "I", [height]), (258, "H", [16] * channels), (259, "H", [1])],
+        *[(262, "H", [2 if channels >= 3 else 1]), (273, "I", [8]), (277, "H", [channels]), (278, "I", [height])],
+        (279, "I", [len(pixels)]),
+        *([(338, "H", [2])] if channels == 4 else []),  # the fourth is alpha, not premultiplied
+    ]
+    start = 8 + len(pixels)
+    entries, beyond = b"", b""
+    for tag, kind, numbers in tags:
+        value = struct.pack(f"<{len(numbers)}{kind}", *numbers)
+        if len(value) > 4:
+            value, beyond = struct.pack("<I", start + 6 + 12 * len(tags) + len(beyond)), beyond + value
+        entries += struct.pack("<HHI", tag, {"H": 3, "I": 4}[kind], len(numbers)) + value.ljust(4, b"\0")
+    head = b"II*\0" + struct.pack("<I", start)
+    return head + pixels + struct.pack("<H", len(tags)) + entries + bytes(4) + beyond

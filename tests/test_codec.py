@@ -104,6 +104,19 @@ def test_streams_and_pixels_do_not_depend_on_what_else_is_coded(codec, shipped, 
             assert_same(made, coder.decode([single])[0])
 
 
+def test_any_number_of_images_go_through_iterators(codec):
+    images = pictures()
+    streams = codec.encode(images, 5)
+    asked = []
+    lazy = codec.encode_all((asked.append(image.shape) or image for image in images), 5, portion=4)
+    assert asked == []
+    assert next(lazy) == streams[0]
+    assert len(asked) == 4
+    assert list(lazy) == streams[1:]
+    for made, expected in zip(codec.decode_all(iter(streams), portion=4), codec.decode(streams), strict=True):
+        assert_same(made, expected)
+
+
 def test_a_pil_image_and_its_array_are_the_same_to_the_codec(codec):
     [image] = pictures([(20, 30)])
     grey = Image.fromarray(image).convert("L")

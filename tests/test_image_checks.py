@@ -1,5 +1,6 @@
 """Whatever a person's picture file is, they get the picture they would see, or one sentence why not."""
 
+import io
 import re
 import struct
 import zlib
@@ -8,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from components.data.images import decode, open_image
 from components.errors import CotamError
-from tests.pictures import BLUE, RED, file_bytes, halves, noise
+from tests.pictures import BLUE, RED, file_bytes, halves, noise, png_of_16_bits, tiff_of_16_bits
 
 
 def near(colour, expected, tolerance=12):
@@ -65,6 +66,63 @@ def test_sixteen_bits_are_scaled_rather_than_clipped():
     for kind in ("PNG", "TIFF"):
         grey = np.asarray(open_image(file_bytes(Image.fromarray(values), kind)))[..., 0]
         assert np.abs(grey - values / 257.0).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("write", "channels"),
+    [*((png_of_16_bits, count) for count in (1, 2, 3, 4)), *((tiff_of_16_bits, count) for count in (1, 3, 4))],
+)
+def test_colours_and_transparency_of_sixteen_bits(write, channels):
+    values = np.random.default_rng(channels).integers(0, 65536, (30, 44, channels), dtype=np.uint16)
+    alpha = np.ones((30, 44, 1))
+    if channels in (2, 4):
+        values[:, :20, -1], values[:, 20:, -1] = 0, 65535
+        alpha = values[..., -1:] / 65535
+    colours = values[..., :3] if channels >= 3 else values[..., :1]
+    seen = np.asarray(open_image(write(values))).astype(int)
+    assert np.abs(seen - (colours / 257.0 * alpha + 255 * (1 - alpha))).max() <= 1
+
+
+def test_half_transparent_pixels_are_mixed_with_white():
+    for mode, colour in (("RGBA", (100, 0, 200, 128)), ("LA", (100, 128))):
+        [seen] = open_image(file_bytes(Image.new(mode, (1, 1), colour), "PNG")).getdata()
+        expected = [round(value * 128 / 255 + 127) for value in ((100, 0, 200) if mode == "RGBA" else (100,) * 3)]
+        assert near(seen, expected, 1)
+
+
+def test_a_palette_with_one_transparent_colour():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putdata([0, 1])
+    for kind in ("PNG", "GIF"):
+        seen = open_image(file_bytes(image, kind, transparency=1))
+        assert list(seen.getdata()) == [(10, 20, 30), (255, 255, 255)]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_exif_rotation_of_a_png_and_a_tiff(orientation):
+    stored = noise(orientation, 5, 3)
+    expected = ImageOps.exif_transpose(_with_orientation(stored, "PNG", orientation))
+    for kind in ("PNG", "TIFF", "WEBP"):
+        content = _oriented(stored, kind, orientation)
+        assert np.array_equal(np.asarray(open_image(content)), np.asarray(expected))
+
+
+def _oriented(image, kind, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return file_bytes(image, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+
+
+def _with_orientation(image, kind, orientation):
+    return Image.open(io.BytesIO(_oriented(image, kind, orientation)))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_single_pixel_of_every_mode(mode):
+    kind = "TIFF" if mode == "CMYK" else "PNG"
+    image = open_image(file_bytes(Image.new(mode, (1, 1)), kind))
+    assert (image.mode, image.size) == ("RGB", (1, 1))
 
 
 def test_floating_point_pictures_are_refused():

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.codec import wire
 from components.codec.exact_elic import rows_of
 from components.codec.level_map import FREQUENCIES
 from components.codec.wire import FRACTION, LEAST_BITS, SCALES, TABLES, Quantizer, Reader, write
@@ -37,6 +38,19 @@ def read(payload, steps):
 def test_symbols_survive_the_coder(part):
     symbols, steps = part
     assert (read(write(symbols, steps, None), steps) == symbols).all()
+
+
+def test_portions_are_one_stream(monkeypatch):
+    rng = np.random.default_rng(2)
+    steps = rng.integers(0, 64, 500)
+    symbols = np.round(rng.normal(0, SCALES[steps])).astype(int).clip(-TABLES.bounds[steps], TABLES.bounds[steps])
+    levels = rng.integers(-1, 2, (6, 7)).astype(np.int8)
+    whole = write(symbols, steps, levels)
+    monkeypatch.setattr(wire, "PORTION", 33)
+    assert write(symbols, steps, levels) == whole
+    reader, indexes = Reader([whole, whole], len(steps), levels.shape), torch.from_numpy(np.stack([steps, steps]))
+    assert all((found == levels).all() for found in reader.levels())
+    assert (reader.symbols(None, torch.zeros(indexes.shape), indexes).numpy() == symbols).all()
 
 
 @given(coded())

@@ -5,11 +5,14 @@
     image, latent = codec.decode(streams)[0].image, codec.decode(streams)[0].latent
 
 Images of one size go through the entropy model together, a few at a time. The transforms, in float32, take them one by
-one: there a sum's order, and with it a stream or a pixel, would depend on what else is in the batch.
+one: there a sum's order, and with it a stream or a pixel, would depend on what else is in the batch. A large image they
+take tile by tile (`tiles.py`).
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.codec import level_map
+from components.codec import level_map, tiles
 from components.codec.config import STRIDE, CodecConfig
 from components.codec.container import MAXIMUM_PIXELS, Header, check_size, pack, unpack
 from components.codec.elic import Elic, latent_size
@@ -110,7 +113,7 @@ class Codec:
         streams: dict[int, bytes] = {}
         for batch in _batches(jobs, lambda job: job.pixels.shape):
             source = Quantizer()
-            _, covered = self._quantize(source, batch)
+            covered = self._quantize(source, batch)[1]  # the latent is not kept: of a large image it is large
             payloads = source.streams([job.levels for job in batch])
             for job, payload, parts in zip(batch, payloads, covered, strict=True):
                 height, width = job.pixels.shape[:2]
@@ -170,6 +173,24 @@ class Codec:
             decoded |= zip(places, found, strict=True)
         return [decoded[place] for place in range(len(streams))]
 
+    def encode_all(
+        self, images: Iterable[Image.Image | NDArray[np.uint8]], quality: int, portion: int = 32
+    ) -> Iterator[bytes]:
+        """One stream after another for images that need not fit into memory together; without guidance.
+
+        Args:
+            images: any iterable, of any sizes; read `portion` at a time.
+            quality: for all.
+            portion: images of one call to `encode`.
+        """
+        for part in _portions(images, portion):
+            yield from self.encode(part, quality)
+
+    def decode_all(self, streams: Iterable[bytes], portion: int = 32) -> Iterator[Decoded]:
+        """One result after another of streams that, decoded, need not fit into memory together."""
+        for part in _portions(streams, portion):
+            yield from self.decode(part)
+
     def _check_origin(self, header: Header) -> None:
         if header.model_id != self.model_id:
             raise CotamError(
@@ -202,9 +223,30 @@ class Codec:
     @torch.inference_mode()
     def _quantize(self, source: Quantizer, batch: Sequence["_Job"]) -> tuple[Tensor, list[bytes]]:
         maps_BHW = torch.from_numpy(np.stack([job.quality_map for job in batch])).to(self.device)
-        singles = zip((_as_tensor(job.pixels).to(self.device) for job in batch), maps_BHW.split(1), strict=True)
-        y_BCHW = torch.cat([self.model.analyse(x_13HW, map_1HW) for x_13HW, map_1HW in singles])
+        singles = zip((job.pixels for job in batch), maps_BHW.split(1), strict=True)
+        y_BCHW = torch.cat([self._analyse(pixels, map_1HW) for pixels, map_1HW in singles])
         return self.wire.walk(source, maps_BHW, y_BCHW)
+
+    @cached_property
+    def _halos(self) -> tiles.Halos:
+        """Found when the first large image comes: before a fork, nothing may compute."""
+        return tiles.halos(self.model)
+
+    def _tiles(self, map_1HW: Tensor, transform: str) -> list[tiles.Tile]:
+        _, height, width = map_1HW.shape
+        large = height * width * STRIDE**2 > tiles.WHOLE
+        return tiles.cut((height, width), getattr(self._halos, transform)) if large else [tiles.whole(height, width)]
+
+    def _analyse(self, pixels: NDArray[np.uint8], map_1HW: Tensor) -> Tensor:
+        """The latent (1, C, h, w) of one image, tile by tile."""
+        cut = self._tiles(map_1HW, "analysis")
+        if len(cut) == 1:
+            return self.model.analyse(_as_tensor(pixels).to(self.device), map_1HW)
+        y_1CHW = torch.empty(1, self.config.latent_channels, *map_1HW.shape[1:], device=self.device)
+        for tile in cut:
+            x_13HW = _as_tensor(pixels[tile.around(STRIDE)]).to(self.device)
+            y_1CHW[..., *tile.core()] = self.model.analyse(x_13HW, map_1HW[:, *tile.around()])[..., *tile.inner()]
+        return y_1CHW
 
     @torch.inference_mode()
     def _synthesize(
@@ -213,13 +255,21 @@ class Codec:
         maps_BHW = torch.from_numpy(maps).to(self.device)
         latent_BCHW = self.model.ungain(y_hat_BCHW, maps_BHW)
         found = []
-        for k, ((height, width), quality) in enumerate(zip(sizes, qualities, strict=True)):
-            latent_1CHW = latent_BCHW[k : k + 1].contiguous(memory_format=torch.channels_last)
-            x_3HW = self.model.synthesize(latent_1CHW, maps_BHW[k : k + 1])[0, :, :height, :width]
-            image = x_3HW.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
-            latent = latent_BCHW[k].contiguous().cpu().numpy()
-            found.append(Decoded(image.contiguous().cpu().numpy(), latent, maps[k], quality))
+        for k, (size, quality) in enumerate(zip(sizes, qualities, strict=True)):
+            image = self._image(latent_BCHW[k : k + 1], maps_BHW[k : k + 1], size)
+            found.append(Decoded(image, latent_BCHW[k].contiguous().cpu().numpy(), maps[k], quality))
         return found
+
+    def _image(self, latent_1CHW: Tensor, map_1HW: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """The image (H, W, 3) of one latent, tile by tile."""
+        image = np.empty((*size, 3), np.uint8)
+        for tile in self._tiles(map_1HW, "synthesis"):
+            part_1CHW = latent_1CHW[..., *tile.around()].contiguous(memory_format=torch.channels_last)
+            x_3HW = self.model.synthesize(part_1CHW, map_1HW[:, *tile.around()])[0, :, *tile.inner(STRIDE)]
+            area = image[tile.core(STRIDE)]  # at the right and lower border less than the tile
+            pixels_HW3 = x_3HW.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+            area[:] = pixels_HW3[: area.shape[0], : area.shape[1]].cpu().numpy()
+        return image
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,6 +293,13 @@ def _as_tensor(image: NDArray[np.uint8]) -> Tensor:
     height, width = x_13HW.shape[-2:]
     padded = F.pad(x_13HW, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
     return padded.contiguous(memory_format=torch.channels_last)
+
+
+def _portions(items: Iterable, size: int) -> Iterator[list]:
+    """Lists of `size` items, the last may be shorter."""
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part
 
 
 def _batches(items: Iterable, key) -> Iterator[list]:

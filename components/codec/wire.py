@@ -10,7 +10,7 @@ encoder's latent or a decoder's stream, is the only difference between the two d
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +21,7 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from components.codec import level_map
+from components.codec.bands import InBands
 from components.codec.config import HYPER_STRIDE
 from components.codec.elic import Elic
 from components.codec.entropy_model import SMALLEST_SCALE, anchors
@@ -31,6 +32,7 @@ FRACTION = 1 << FRACTION_BITS  # means are multiples of 1/64
 SCALES = np.geomspace(SMALLEST_SCALE, 256, ROWS)
 _TABLES_CHECK = 0x6AD64E72  # CRC-32 of the frequencies of all Gaussian rows, as docs/bitstream.md has it
 TOTAL = 1 << 16  # of the frequencies in a row
+PORTION = 1 << 20  # symbols
 _LEVEL_ROWS = len(level_map.FREQUENCIES)
 
 
@@ -96,7 +98,7 @@ class Quantizer:
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor:
         bounds = torch.from_numpy(TABLES.bounds)[indexes_BN]
         symbols = torch.round(values_BN - means_BN / FRACTION).clamp(-bounds, bounds).long()
-        self.parts.append((symbols.numpy(), indexes_BN.numpy()))
+        self.parts.append((symbols.numpy().astype(np.int16), indexes_BN.numpy().astype(np.uint8)))
         return symbols
 
     def streams(self, levels: Sequence[NDArray[np.int8] | None]) -> list[bytes]:
@@ -109,11 +111,20 @@ class Quantizer:
 
 def write(symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | None) -> bytes:
     """Entropy-code a level map and symbols whose scale steps are `indexes`."""
-    symbols, rows = symbols_N.tolist(), (indexes_N + _LEVEL_ROWS).tolist()
+    coder = ans.BufferedRansEncoder()
     if levels is not None:
-        symbols = levels.reshape(-1).tolist() + symbols
-        rows = level_map.contexts(levels) + rows
-    return ans.RansEncoder().encode_with_indexes(symbols, rows, *TABLES.upto(max(rows)))
+        coder.encode_with_indexes(
+            levels.reshape(-1).tolist(), level_map.contexts(levels), *TABLES.upto(_LEVEL_ROWS - 1)
+        )
+    for part in _portions(len(symbols_N)):
+        rows = indexes_N[part].astype(np.int64) + _LEVEL_ROWS
+        coder.encode_with_indexes(symbols_N[part].tolist(), rows.tolist(), *TABLES.upto(int(rows.max())))
+    return coder.flush()
+
+
+def _portions(count: int) -> Iterator[slice]:
+    """What is handed to the coder at once: its lists take thirty times the room of an array."""
+    return (slice(start, start + PORTION) for start in range(0, count, PORTION))
 
 
 class Reader:
@@ -145,11 +156,13 @@ class Reader:
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor:
         rows_BN = (indexes_BN + _LEVEL_ROWS).numpy()
-        decoded = [
-            coder.decode_stream(rows_N.tolist(), *TABLES.upto(int(rows_N.max())))
-            for coder, rows_N in zip(self._coders, rows_BN, strict=True)
-        ]
-        return torch.tensor(decoded, dtype=torch.int64)
+        symbols_BN = torch.empty(rows_BN.shape, dtype=torch.int64)
+        for coder, rows_N, symbols_N in zip(self._coders, rows_BN, symbols_BN, strict=True):
+            for part in _portions(len(rows_N)):
+                rows = rows_N[part]
+                decoded = coder.decode_stream(rows.tolist(), *TABLES.upto(int(rows.max())))
+                symbols_N[part] = torch.tensor(decoded, dtype=torch.int64)
+        return symbols_BN
 
 
 class Wire:
@@ -162,7 +175,7 @@ class Wire:
 
     def __init__(self, model: Elic, device: torch.device | str = "cpu"):
         self.model, self.config = model, model.config
-        self.exact = ExactElic(model, device)
+        self.exact = InBands(ExactElic(model, device))
 
     def symbol_count(self, size: tuple[int, int]) -> int:
         """Symbols of an image whose latent has this size."""
@@ -189,7 +202,7 @@ class Wire:
         side_BHWS = exact.side(z, maps_BHW)
 
         batch, height, width = maps_BHW.shape
-        y = maps_BHW.new_zeros(batch, height * width, self.config.latent_channels)
+        y = maps_BHW.new_zeros(batch, height * width, self.config.latent_channels, dtype=torch.int32)
         units_BHWC = torch.zeros(batch, height, width, self.config.latent_channels, dtype=torch.int32, device=y.device)
         values_BPC = None if y_BCHW is None else y_BCHW.permute(0, 2, 3, 1).flatten(1, 2)
         first = anchors(height, width, device=y.device).flatten()
@@ -206,7 +219,7 @@ class Wire:
                 means, rows = exact.parameters_of(k, known_BPF[:, places], seen, qualities, channels)
                 values = None if values_BPC is None else values_BPC[:, places, channels]
                 found = _next(source, values, means, rows)
-                y[:, places, channels] = found
+                y[:, places, channels] = found.int()
                 units_BHWC.flatten(1, 2)[:, places, channels] = exact.units(found, qualities, channels)
         y_CHW = y.transpose(1, 2).unflatten(2, (height, width))
         covered = [

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from components.commands.options import add_codec_and_json
+
 if TYPE_CHECKING:
     from components.mllm import Mllm, View
 
@@ -31,13 +33,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         help="a folder or a Hugging Face name such as llava-hf/llava-1.5-7b-hf (default: %(default)s)",
     )
     parser.add_argument("--adapter", metavar="PATH", help="an adapter's folder, or models:/NAME@champion")
-    parser.add_argument(
-        "--codec",
-        metavar="PATH",
-        default="pretrained/codec/elic-micro",
-        help="the codec that wrote the file (default: %(default)s)",
-    )
-    parser.add_argument("--json", action="store_true", help="print questions and answers as JSON")
+    add_codec_and_json(parser, "the codec that wrote the file", report="print questions and answers as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

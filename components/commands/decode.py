@@ -1,9 +1,13 @@
-"""`cotam decode`: a .cotam file -> an image file that any viewer shows."""
+"""`cotam decode`: a .cotam file, or a folder of them -> image files that any viewer shows."""
 
 import argparse
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+from components.commands.options import add_codec_and_json, add_folders
+from components.errors import CotamError
 
 FORMATS = {
     ".png": ("PNG", {}),
@@ -22,20 +26,26 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     """Describe the command."""
     parser = sub.add_parser(
         "decode",
-        help="turn a .cotam file into an image",
+        help="turn .cotam files into images",
         description="Turn a .cotam file into an image. The name that -o gives decides on the format: "
-        f"{', '.join(FORMATS)}. All but JPEG keep what was decoded exactly.",
-        epilog="example:\n  cotam decode photo.cotam -o photo.png",
+        f"{', '.join(FORMATS)}. All but JPEG keep what was decoded exactly. Of a folder, all .cotam files in it and in "
+        "the folders below are decoded; an image that is already there and not older than its file is left as it is, "
+        "and an older one is only replaced with --overwrite, as it may be the original.",
+        epilog="examples:\n"
+        "  cotam decode photo.cotam -o photo.png\n"
+        "  cotam decode streams/ -o pictures/ --format webp --workers 2\n"
+        "  cat photo.cotam | cotam decode - -o - --format jpg > photo.jpg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, help="a .cotam file")
+    parser.add_argument("file", type=Path, help="a .cotam file, a folder of them, or - (standard input)")
     # No default: photo.png beside photo.cotam may well be the original.
-    parser.add_argument("-o", "--out", type=Path, metavar="IMAGE", required=True, help="what to write")
     parser.add_argument(
-        "--codec",
-        metavar="PATH-OR-NAME",
-        default="pretrained/codec/elic-micro",
-        help="the codec that wrote the file (default: %(default)s)",
+        "-o",
+        "--out",
+        type=Path,
+        metavar="IMAGE",
+        required=True,
+        help="what to write, or a folder, or - (standard output)",
     )
     parser.add_argument(
         "--maximum-pixels",
@@ -43,7 +53,13 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         metavar="N",
         help="refuse larger images before any memory is taken (default: 100 million)",
     )
-    parser.add_argument("--json", action="store_true", help="report as JSON")
+    parser.add_argument(
+        "--format",
+        choices=[suffix[1:] for suffix in FORMATS],
+        help="where -o names no file: what to write (default: png)",
+    )
+    add_folders(parser)
+    add_codec_and_json(parser, "the codec that wrote the file")
 
 
 def _count(text: str) -> int:
@@ -54,35 +70,84 @@ def _count(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Decode and write."""
-    from components.codec.container import MAXIMUM_PIXELS, read_stream
-    from components.commands.output import check_output, write_output
-    from components.errors import CotamError
+    from components.codec.container import MAXIMUM_PIXELS, read_stream, unpack
+    from components.commands.output import STANDARD, check_output, read_standard, say, write_output
 
-    if args.out.suffix.lower() not in FORMATS:
+    if args.file.is_dir():
+        return _run_folder(args)
+    suffix = f".{args.format or 'png'}" if args.out == STANDARD else args.out.suffix.lower()
+    if suffix not in FORMATS:
         known = ", ".join(FORMATS)
         raise CotamError(f"{args.out} names no image format that can be written; end its name in one of {known}.")
+    if args.format and FORMATS[suffix] != FORMATS[f".{args.format}"]:
+        raise CotamError(f"{args.out} is no name for the format {args.format}; leave out --format or end it in that.")
     check_output(args.out, args.file)
     most = args.maximum_pixels or MAXIMUM_PIXELS
-    stream = read_stream(args.file, most)  # before the slow imports: a mistyped name is answered at once
+    if args.file == STANDARD:
+        stream = read_standard()
+        unpack(stream, most)
+    else:
+        stream = read_stream(args.file, most)  # before the slow imports: a mistyped name is answered at once
 
+    decode = _decoder(args)
+    try:
+        content, report = decode(stream, suffix)
+    except CotamError as error:
+        raise error if args.file == STANDARD else CotamError(f"{args.file}: {error}") from None
+    write_output(args.out, content)
+    if args.json:
+        say(args.out, json.dumps({"file": str(args.out), "source": str(args.file)} | report, indent=2))
+    else:
+        say(args.out, f"{args.out}: {report['width']} x {report['height']} pixels, quality {report['quality']}")
+    return 0
+
+
+def _run_folder(args: argparse.Namespace) -> int:
+    """Decode every stream of a folder."""
+    from components.codec.container import MAXIMUM_PIXELS, read_stream
+    from components.commands import folders
+    from components.commands.output import write_output
+
+    suffix = f".{args.format or 'png'}"
+    out = folders.check_folders(args.file, args.out, FORMATS)
+    plan = folders.plan(args.file, out, {".cotam"}, suffix)
+
+    def start() -> folders.Convert:
+        decode = _decoder(args)
+
+        def convert(source: Path, target: Path) -> dict:
+            if target.exists() and not args.overwrite:
+                raise CotamError(f"{target} is older than {source}; is it the original? --overwrite replaces it.")
+            content, report = decode(read_stream(source, args.maximum_pixels or MAXIMUM_PIXELS), suffix)
+            write_output(target, content)
+            return {"file": str(target), "source": str(source)} | report
+
+        return convert
+
+    waiting = [pair for pair in plan.pairs if args.overwrite or not folders.is_newer(pair)]
+    if waiting:
+        import components.codec.codec  # noqa: F401  (takes seconds: once, before there are several processes)
+    results = folders.convert(waiting, start, args.workers, "Decoding")
+    return folders.report(out, plan, results, args.json, lambda made: "")
+
+
+def _decoder(args: argparse.Namespace) -> Callable[[bytes, str], tuple[bytes, dict]]:
+    """Load the codec; the function that turns a stream into an image file (by suffix) and says what it held."""
     from PIL import Image
 
-    from components.codec import Codec
+    from components.codec.codec import Codec
+    from components.codec.container import MAXIMUM_PIXELS
 
     codec = Codec.from_pretrained(args.codec)
-    try:
-        [decoded] = codec.decode([stream], most)
-    except CotamError as error:
-        raise CotamError(f"{args.file}: {error}") from None
-    kind, options = FORMATS[args.out.suffix.lower()]
-    file = io.BytesIO()
-    Image.fromarray(decoded.image).save(file, kind, **options)
-    write_output(args.out, file.getvalue())
+    most = args.maximum_pixels or MAXIMUM_PIXELS
 
-    height, width = decoded.size
-    if args.json:
-        report = {"file": str(args.out), "source": str(args.file), "codec": codec.model_id}
-        print(json.dumps(report | {"width": width, "height": height, "quality": decoded.quality}, indent=2))
-    else:
-        print(f"{args.out}: {width} x {height} pixels, quality {decoded.quality}")
-    return 0
+    def decode(stream: bytes, suffix: str) -> tuple[bytes, dict]:
+        [decoded] = codec.decode([stream], most)
+        kind, options = FORMATS[suffix]
+        file = io.BytesIO()
+        Image.fromarray(decoded.image).save(file, kind, **options)
+        height, width = decoded.size
+        report = {"codec": codec.model_id, "width": width, "height": height, "quality": decoded.quality}
+        return file.getvalue(), report
+
+    return decode

@@ -1,8 +1,18 @@
-"""`cotam encode`: any picture a person has -> a .cotam file."""
+"""`cotam encode`: any picture a person has, or a folder of them -> .cotam files."""
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from components.commands.options import add_codec_and_json, add_folders
+from components.errors import CotamError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from components.commands.folders import Pair
 
 QUALITIES = 10
 
@@ -11,15 +21,24 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     """Describe the command."""
     parser = sub.add_parser(
         "encode",
-        help="compress an image into a .cotam file",
+        help="compress an image, or a folder of them, into .cotam files",
         description="Compress an image into a .cotam file. The first layers of a CLIP say which parts of it deserve "
-        "more bits and which deserve fewer (`guidance` in params.yaml); --plain spends them evenly.",
-        epilog="example:\n  cotam encode photo.jpg -o photo.cotam --quality 4",
+        "more bits and which deserve fewer (`guidance` in params.yaml); --plain spends them evenly. Of a folder, all "
+        "images in it and in the folders below are compressed; a file that is already there, not older than its image "
+        "and of the same codec and quality, is left as it is.",
+        epilog="examples:\n"
+        "  cotam encode photo.jpg -o photo.cotam --quality 4\n"
+        "  cotam encode photos/ -o streams/ --workers 2\n"
+        "  cat photo.jpg | cotam encode - -o - > photo.cotam",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("image", type=Path, help="JPEG, PNG, WebP, TIFF, ...")
+    parser.add_argument("image", type=Path, help="JPEG, PNG, WebP, TIFF, ...; a folder of them; or - (standard input)")
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="FILE", help="what to write (default: the image's name, ending in .cotam)"
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="what to write: a file (default: the image's name, ending in .cotam), a folder, or - (standard output)",
     )
     parser.add_argument(
         "--quality",
@@ -29,13 +48,8 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         help="0 (smallest file) to 9 (best image) (default: %(default)s)",
     )
     parser.add_argument("--plain", action="store_true", help="the same quality everywhere, without a CLIP's guidance")
-    parser.add_argument(
-        "--codec",
-        metavar="PATH-OR-NAME",
-        default="pretrained/codec/elic-micro",
-        help="a folder, or models:/NAME@champion (default: %(default)s)",
-    )
-    parser.add_argument("--json", action="store_true", help="report as JSON")
+    add_folders(parser)
+    add_codec_and_json(parser, "a folder, or models:/NAME@champion")
 
 
 def _quality(text: str) -> int:
@@ -46,23 +60,95 @@ def _quality(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Encode, write, and say what it costs."""
-    from components.commands.output import check_output, write_output
+    from components.commands.output import STANDARD, check_output, read_standard, say, write_output
     from components.data.images import open_image
 
+    if args.image.is_dir():
+        return _run_folder(args)
+    if args.out is None and args.image == STANDARD:
+        raise CotamError("There is no name to take from standard input; name the file to write with -o.")
     out = args.out or args.image.with_suffix(".cotam")
     check_output(out, args.image)
-    image = open_image(args.image)  # before the slow imports: a mistyped name is answered at once
+    # Before the slow imports: a mistyped name is answered at once.
+    image = open_image(read_standard() if args.image == STANDARD else args.image)
 
-    from components.codec import Codec
+    stream, report = _encoder(args)(image)
+    write_output(out, stream)
+    report = {"file": str(out), "source": str(args.image), "plain": args.plain} | report
+    say(out, json.dumps(report, indent=2) if args.json else _sentence(report))
+    return 0
+
+
+def _run_folder(args: argparse.Namespace) -> int:
+    """Encode every image of a folder."""
+    from components.commands import folders
+    from components.commands.output import write_output
+    from components.data.images import open_image
+    from components.data.sources import IMAGE_SUFFIXES
+
+    out = folders.check_folders(args.image, args.out, {".cotam"})
+    plan = folders.plan(args.image, out, IMAGE_SUFFIXES, ".cotam")
+
+    def start() -> folders.Convert:
+        encode = _encoder(args)
+
+        def convert(source: Path, target: Path) -> dict:
+            stream, report = encode(open_image(source))
+            write_output(target, stream)
+            return {"file": str(target), "source": str(source), "plain": args.plain} | report
+
+        return convert
+
+    waiting = plan.pairs if args.overwrite else _outdated(plan.pairs, args)
+    if waiting:
+        _import(args.plain)
+    results = folders.convert(waiting, start, args.workers, "Encoding")
+    return folders.report(out, plan, results, args.json, _summary)
+
+
+def _import(plain: bool) -> None:
+    """What takes seconds to import: once, before there are several processes."""
+    import components.codec.codec
+
+    if not plain:
+        import components.codec.guidance
+        import components.vision.tower  # noqa: F401
+
+
+def _outdated(pairs: "list[Pair]", args: argparse.Namespace) -> "list[Pair]":
+    """Those whose stream is missing, older than the image, or says that it was made by other options."""
+    from components.codec.container import read_stream, unpack
+    from components.codec.folder import model_id
+    from components.commands.folders import is_newer
+    from components.weights import resolve
+
+    codec = model_id(resolve(args.codec))
+
+    def current(pair: "Pair") -> bool:
+        if not is_newer(pair):
+            return False
+        try:
+            header, _ = unpack(read_stream(pair.out))
+        except CotamError:
+            return False
+        return (header.model_id, header.quality, header.grid is None) == (codec, args.quality, args.plain)
+
+    return [pair for pair in pairs if not current(pair)]
+
+
+def _encoder(args: argparse.Namespace) -> "Callable[[Image], tuple[bytes, dict]]":
+    """Load the codec, and the tower unless coding is plain; the function that gives an image's stream and its costs."""
+    from components.codec.codec import Codec
 
     codec = Codec.from_pretrained(args.codec)
-    levels = None if args.plain else _guide()([image])
-    [stream] = codec.encode([image], args.quality, levels)
-    write_output(out, stream)
+    guide = None if args.plain else _guide()
 
-    report = {"file": str(out), "source": str(args.image), "plain": args.plain} | _measure(stream, levels)
-    print(json.dumps(report, indent=2) if args.json else _sentence(report))
-    return 0
+    def encode(image: "Image") -> tuple[bytes, dict]:
+        levels = None if guide is None else guide([image])
+        [stream] = codec.encode([image], args.quality, levels)
+        return stream, _measure(stream, levels)
+
+    return encode
 
 
 def _guide():
@@ -100,3 +186,8 @@ def _sentence(report: dict) -> str:
         f"{report['file']}: {report['bytes']} bytes, {report['bpp']:.4f} bits per pixel "
         f"({report['bpp_without_header']:.4f} without the header), quality {report['quality']}, {guided}"
     )
+
+
+def _summary(made: list[dict]) -> str:
+    total, pixels = sum(one["bytes"] for one in made), sum(one["width"] * one["height"] for one in made)
+    return f" with {total} bytes, {8 * total / pixels:.4f} bits per pixel"

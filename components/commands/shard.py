@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from components.commands.options import at_least
 from components.errors import CotamError
 from components.paths import ROOT
 
@@ -26,16 +27,20 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("source", metavar="SOURCE", help="a folder of images or WebDataset tars, or s3://BUCKET/PREFIX")
     parser.add_argument("-o", "--out", metavar="FOLDER", required=True, help="the folder to write")
-    parser.add_argument("--seed", type=_from(0), default=0, help="of the order of the images (default: %(default)s)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the order of the images (default: %(default)s)")
     parser.add_argument(
-        "--shard-images", type=_from(1), default=500, metavar="N", help="images per tar file (default: %(default)s)"
+        "--shard-images", type=at_least(1), default=500, metavar="N", help="images per tar file (default: %(default)s)"
     )
     parser.add_argument(
-        "--minimum-side", type=_from(1), default=32, metavar="PIXELS", help="skip smaller images (default: %(default)s)"
+        "--minimum-side",
+        type=at_least(1),
+        default=32,
+        metavar="PIXELS",
+        help="skip smaller images (default: %(default)s)",
     )
     parser.add_argument(
         "--maximum-pixels",
-        type=_from(1),
+        type=at_least(1),
         default=100_000_000,
         metavar="N",
         help="skip larger ones (default: %(default)s)",
@@ -64,17 +69,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(args.out, manifest, tracked)
     return 0
-
-
-def _from(least: int):
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
-        return value
-
-    number.__name__ = "number"  # argparse: "invalid number value"
-    return number
 
 
 def _track(source: str, out: Path) -> list[str] | None:

@@ -1,0 +1,46 @@
+"""Options that several commands share, described once."""
+
+import argparse
+import os
+from collections.abc import Callable
+
+CODEC = "pretrained/codec/elic-micro"
+
+
+def add_codec_and_json(parser: argparse.ArgumentParser, codec: str, report: str = "report as JSON") -> None:
+    """`--codec` and `--json`.
+
+    Args:
+        parser: of the command.
+        codec: what its codec is, as the help says it.
+        report: what --json does.
+    """
+    parser.add_argument("--codec", metavar="PATH-OR-NAME", default=CODEC, help=f"{codec} (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help=report)
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """`--workers` and `--overwrite`, of commands that go through a folder."""
+    parser.add_argument(
+        "--workers",
+        type=at_least(1),
+        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        metavar="N",
+        help="of a folder: processes that share the files (default: one per processor, here %(default)s)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="of a folder: write every file again, those that are up to date too"
+    )
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A whole number, `least` or more, for argparse."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    number.__name__ = "number"  # argparse: "invalid number value"
+    return number
