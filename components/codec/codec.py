@@ -27,6 +27,7 @@ from components.codec.config import STRIDE, CodecConfig
 from components.codec.container import MAXIMUM_PIXELS, Header, check_size, pack, unpack
 from components.codec.elic import Elic, latent_size
 from components.codec.folder import load_codec, model_id
+from components.codec.published import load_published
 from components.codec.wire import Quantizer, Reader, Wire
 from components.errors import CotamError
 from components.weights import resolve
@@ -69,15 +70,17 @@ class Codec:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, device: torch.device | str = "cpu") -> "Codec":
-        """Load a codec's folder, by path or by a name that `components.weights.resolve` knows.
+        """Load a codec's folder, by path or by a name that `components.weights.resolve` knows, or a published file.
 
         Args:
-            name_or_path: where it is.
+            name_or_path: where it is; a file is a published single-rate checkpoint (`components.codec.published`).
             device: where to compute. A stream of one device is read on any other.
 
         Raises:
             CotamError: there is none, or it is damaged.
         """
+        if Path(name_or_path).is_file():
+            return cls(*load_published(name_or_path), device)
         folder = resolve(name_or_path)
         return cls(load_codec(folder), model_id(folder), device)
 
@@ -112,7 +115,7 @@ class Codec:
         jobs = self._jobs(images, quality, guidance)
         streams: dict[int, bytes] = {}
         for batch in _batches(jobs, lambda job: job.pixels.shape):
-            source = Quantizer()
+            source = Quantizer(self.wire.tables)
             covered = self._quantize(source, batch)[1]  # the latent is not kept: of a large image it is large
             payloads = source.streams([job.levels for job in batch])
             for job, payload, parts in zip(batch, payloads, covered, strict=True):
@@ -132,7 +135,7 @@ class Codec:
         jobs = self._jobs(images, quality, guidance)
         decoded: dict[int, Decoded] = {}
         for batch in _batches(jobs, lambda job: job.pixels.shape):
-            y_hat_BCHW, _ = self._quantize(Quantizer(), batch)
+            y_hat_BCHW, _ = self._quantize(Quantizer(self.wire.tables), batch)
             maps = np.stack([job.quality_map for job in batch])
             sizes = [job.pixels.shape[:2] for job in batch]
             found = self._synthesize(y_hat_BCHW, maps, sizes, [job.quality for job in batch])
@@ -154,7 +157,7 @@ class Codec:
         for batch in _batches(opened, lambda item: (item[1].height, item[1].width, item[1].grid)):
             places, headers, payloads = zip(*batch, strict=True)
             size = headers[0].latent_size
-            reader = Reader(payloads, self.wire.symbol_count(size), headers[0].grid)
+            reader = Reader(payloads, self.wire.symbol_count(size), headers[0].grid, self.wire.tables)
             levels = reader.levels()
             maps = np.stack(
                 [

@@ -1,6 +1,7 @@
 """What shape a codec has: the JSON beside its weights, as a typed value.
 
-One class describes the micro codec that ships and the full-width ELIC of the paper; only the numbers differ.
+One class describes the micro codec that ships and a full-width one of the same shape; only the numbers differ.
+The ELIC that others publish has a shape of its own: `elic2022.Elic2022Config`.
 """
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -8,6 +9,14 @@ from pydantic import BaseModel, ConfigDict, model_validator
 STRIDE = 16  # image pixels per latent position, in both directions
 HYPER_STRIDE = 4  # latent positions per position of the hyper latent
 LAMBDAS = (0.0128, 0.0064, 0.0032, 0.0016, 0.0008, 0.0004, 0.0002, 0.0001, 0.00005, 0.00002)  # quality 0 .. 9
+
+
+def check_sizes(groups: tuple[int, ...], latent_channels: int, lambdas: tuple[float, ...]) -> None:
+    """Raise ValueError unless the groups make up the latent and the lambdas fall."""
+    if sum(groups) != latent_channels:
+        raise ValueError(f"groups {groups} do not add up to latent_channels {latent_channels}")
+    if list(lambdas) != sorted(lambdas, reverse=True) or lambdas[-1] <= 0:
+        raise ValueError("lambdas must be positive and fall from quality 0 on")
 
 
 class CodecConfig(BaseModel):
@@ -33,10 +42,7 @@ class CodecConfig(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> "CodecConfig":
-        if sum(self.groups) != self.latent_channels:
-            raise ValueError(f"groups {self.groups} do not add up to latent_channels {self.latent_channels}")
-        if list(self.lambdas) != sorted(self.lambdas, reverse=True) or self.lambdas[-1] <= 0:
-            raise ValueError("lambdas must be positive and fall from quality 0 on")
+        check_sizes(self.groups, self.latent_channels, self.lambdas)
         return self
 
     @property

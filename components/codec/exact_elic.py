@@ -42,6 +42,8 @@ class ExactElic:
         CotamError: weights that cannot be computed with exactly.
     """
 
+    own_rows = ()  # z is Gaussian, too
+
     def __init__(self, model: Elic, device: torch.device | str = "cpu"):
         entropy, self.config = model.entropy, model.config
         self.device = torch.device(device)

@@ -4,9 +4,6 @@ import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
-from components.codec.config import CodecConfig
 from components.errors import CotamError
 from components.weights import TENSORS, load_safetensors, save_safetensors
 
@@ -16,7 +13,9 @@ if TYPE_CHECKING:
 
 def save_codec(folder: str | Path, model: "Elic") -> None:
     """Write a codec's folder, weights as float16."""
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("entropy.gaussian.")}
+    from components.codec.published import is_weight
+
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if is_weight(name)}
     save_safetensors(folder, tensors, model.config.model_dump(mode="json"), half=True)
 
 
@@ -26,15 +25,16 @@ def load_codec(folder: str | Path) -> "Elic":
     Raises:
         CotamError: the folder is missing, damaged, or not a codec's.
     """
-    from components.codec.elic import Elic
+    from components.codec.architectures import build
+    from components.codec.published import is_weight
 
     tensors, config = load_safetensors(folder)
     try:
-        model = Elic(CodecConfig(**config))
-    except (ValidationError, TypeError):
+        model = build(config)
+    except (ValueError, TypeError):
         raise CotamError(f"{folder} does not hold a codec; give a folder made by train_codec.") from None
     missing, unexpected = model.load_state_dict(tensors, strict=False)
-    missing = [name for name in missing if not name.startswith("entropy.gaussian.")]
+    missing = [name for name in missing if is_weight(name)]
     if missing or unexpected:
         raise CotamError(f"{folder}: weights and config.json do not belong together; copy the whole folder again.")
     return model.eval()

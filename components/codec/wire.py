@@ -21,11 +21,11 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from components.codec import level_map
-from components.codec.bands import InBands
+from components.codec.architectures import exact_entropy
 from components.codec.config import HYPER_STRIDE
 from components.codec.elic import Elic
 from components.codec.entropy_model import SMALLEST_SCALE, anchors
-from components.codec.exact_elic import FRACTION_BITS, ROWS, ExactElic
+from components.codec.exact_elic import FRACTION_BITS, ROWS
 from components.errors import CotamError
 
 FRACTION = 1 << FRACTION_BITS  # means are multiples of 1/64
@@ -51,25 +51,32 @@ def _gaussian_row(scale: float, bound: int) -> list[int]:
 
 
 class Tables:
-    """Frequency tables as CompressAI's coder takes them: the contexts of the level map, then the Gaussians.
+    """Frequency tables as CompressAI's coder takes them: the contexts of the level map, a codec's own, the Gaussians.
 
     Each row ends with a symbol of frequency zero, which is the coder's escape: no stream, however damaged, can reach
     it. That bounds what a decoder may read: one 32-bit word for every symbol.
+
+    Rows are numbered from the first Gaussian on; a codec's own are before it, the last is -1.
+
+    Args:
+        own: frequencies of the codec's own rows, of symbols around 0, and so odd in number.
 
     Raises:
         CotamError: this machine's normal distribution is so wrong that other frequencies come out.
     """
 
-    def __init__(self):
-        self.bounds = _bounds()
+    def __init__(self, own: Sequence[NDArray[np.int64]] = ()):
+        gaussian_bounds, own_bounds = _bounds(), np.array([len(row) // 2 for row in own], np.int64)
+        self.bounds = np.concatenate([gaussian_bounds, own_bounds])  # so that negative numbers find their own
+        self.first = _LEVEL_ROWS + len(own)
         rows = [[0, *np.cumsum(row).tolist()] for row in level_map.FREQUENCIES]
-        gaussians = [_gaussian_row(scale, bound) for scale, bound in zip(SCALES, self.bounds, strict=True)]
+        gaussians = [_gaussian_row(scale, bound) for scale, bound in zip(SCALES, gaussian_bounds, strict=True)]
         if zlib.crc32(np.concatenate([np.diff(row) for row in gaussians]).astype("<u4").tobytes()) != _TABLES_CHECK:
             raise CotamError("SciPy's normal distribution is not accurate on this machine; install another SciPy.")
-        rows += gaussians
+        rows += [[0, *np.cumsum(row).tolist()] for row in own] + gaussians
         self.rows = [[*row, TOTAL] for row in rows]
         self.sizes = [len(row) for row in self.rows]
-        self.offsets = [-1] * _LEVEL_ROWS + (-self.bounds).tolist()
+        self.offsets = [-1] * _LEVEL_ROWS + (-own_bounds).tolist() + (-gaussian_bounds).tolist()
 
     def upto(self, highest: int) -> tuple[list, list, list]:
         """Tables without the rows after `highest`: handing them to the coder copies them."""
@@ -92,33 +99,37 @@ class Source(Protocol):
 class Quantizer:
     """An encoder's source: rounds the latent around its means and keeps what it chose, to be written afterwards."""
 
-    def __init__(self):
+    def __init__(self, tables: Tables = TABLES):
+        self.tables = tables
         self.parts: list[tuple[NDArray, NDArray]] = []
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor:
-        bounds = torch.from_numpy(TABLES.bounds)[indexes_BN]
+        bounds = torch.from_numpy(self.tables.bounds)[indexes_BN]
         symbols = torch.round(values_BN - means_BN / FRACTION).clamp(-bounds, bounds).long()
-        self.parts.append((symbols.numpy().astype(np.int16), indexes_BN.numpy().astype(np.uint8)))
+        self.parts.append((symbols.numpy().astype(np.int16), indexes_BN.numpy().astype(np.int16)))
         return symbols
 
     def streams(self, levels: Sequence[NDArray[np.int8] | None]) -> list[bytes]:
         """One stream per image: its level map, then its latent."""
         symbols_BN, indexes_BN = (np.concatenate(parts, 1) for parts in zip(*self.parts, strict=True))
         return [
-            write(symbols, indexes, grid) for symbols, indexes, grid in zip(symbols_BN, indexes_BN, levels, strict=True)
+            write(symbols, indexes, grid, self.tables)
+            for symbols, indexes, grid in zip(symbols_BN, indexes_BN, levels, strict=True)
         ]
 
 
-def write(symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | None) -> bytes:
+def write(
+    symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | None, tables: Tables = TABLES
+) -> bytes:
     """Entropy-code a level map and symbols whose scale steps are `indexes`."""
     coder = ans.BufferedRansEncoder()
     if levels is not None:
         coder.encode_with_indexes(
-            levels.reshape(-1).tolist(), level_map.contexts(levels), *TABLES.upto(_LEVEL_ROWS - 1)
+            levels.reshape(-1).tolist(), level_map.contexts(levels), *tables.upto(_LEVEL_ROWS - 1)
         )
     for part in _portions(len(symbols_N)):
-        rows = indexes_N[part].astype(np.int64) + _LEVEL_ROWS
-        coder.encode_with_indexes(symbols_N[part].tolist(), rows.tolist(), *TABLES.upto(int(rows.max())))
+        rows = indexes_N[part].astype(np.int64) + tables.first
+        coder.encode_with_indexes(symbols_N[part].tolist(), rows.tolist(), *tables.upto(int(rows.max())))
     return coder.flush()
 
 
@@ -134,7 +145,10 @@ class Reader:
         CotamError: a payload is shorter than that many symbols can be, so that a few bytes never announce a huge image.
     """
 
-    def __init__(self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None):
+    def __init__(
+        self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None, tables: Tables = TABLES
+    ):
+        self.tables = tables
         if 8 * min(map(len, payloads)) < symbols * LEAST_BITS:
             raise CotamError("The stream is damaged: it is too short for the size that it names; copy it again.")
         # A damaged stream ends early; what is read beyond its end is then zeros, and the checksum fails.
@@ -148,19 +162,20 @@ class Reader:
         """The level map of each image."""
         if self._grid is None:
             return [None] * len(self._coders)
-        tables = [([TABLES.rows[k]], [TABLES.sizes[k]], [-1]) for k in range(_LEVEL_ROWS)]
+        own = self.tables
+        tables = [([own.rows[k]], [own.sizes[k]], [-1]) for k in range(_LEVEL_ROWS)]
         return [
             level_map.read(self._grid, lambda k, coder=coder: coder.decode_stream([0], *tables[k])[0])
             for coder in self._coders
         ]
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor:
-        rows_BN = (indexes_BN + _LEVEL_ROWS).numpy()
+        rows_BN = (indexes_BN + self.tables.first).numpy()
         symbols_BN = torch.empty(rows_BN.shape, dtype=torch.int64)
         for coder, rows_N, symbols_N in zip(self._coders, rows_BN, symbols_BN, strict=True):
             for part in _portions(len(rows_N)):
                 rows = rows_N[part]
-                decoded = coder.decode_stream(rows.tolist(), *TABLES.upto(int(rows.max())))
+                decoded = coder.decode_stream(rows.tolist(), *self.tables.upto(int(rows.max())))
                 symbols_N[part] = torch.tensor(decoded, dtype=torch.int64)
         return symbols_BN
 
@@ -175,7 +190,8 @@ class Wire:
 
     def __init__(self, model: Elic, device: torch.device | str = "cpu"):
         self.model, self.config = model, model.config
-        self.exact = InBands(ExactElic(model, device))
+        self.exact = exact_entropy(model, device)
+        self.tables = Tables(self.exact.own_rows) if self.exact.own_rows else TABLES
 
     def symbol_count(self, size: tuple[int, int]) -> int:
         """Symbols of an image whose latent has this size."""
