@@ -28,9 +28,9 @@ def official():
         torch.manual_seed(0)
         model = Elic2022Official(N=N, M=M, groups=GROUPS).eval()
         with torch.no_grad():
-            model.g_a[13].weight *= 40
-            model.g_s[1].weight /= 20
-            model["hyper"].h_a[-1].weight *= 8
+            model.g_a[13].weight *= 6
+            model.g_s[1].weight /= 3
+            model["hyper"].h_a[-1].weight *= 30
             density = model["hyper"].entropy_bottleneck
             for parameter in (*density.matrices, *density.biases, *density.factors):
                 parameter += 0.3 * torch.randn_like(parameter)
