@@ -19,7 +19,6 @@ from components.codec.exact import BITS, Doubling, Product, Taps, activation, ex
 from components.codec.exact_elic import (
     FRACTION_BITS,
     INVERSE_BITS,
-    LARGEST_LOG,
     LARGEST_MEAN,
     PREDICTION_BITS,
     ROWS,
@@ -65,10 +64,8 @@ class ExactElic2022:
         layers = (*self.hyper_synthesis, *self.spatial_context, *sum(self.channel_context + self.aggregation, ()))
         for layer in layers:
             layer.to(self.device)
-        logs_QC = fixed(model.latent_gain.log_QC, PREDICTION_BITS).clamp(-LARGEST_LOG, LARGEST_LOG)
-        logs_QC = logs_QC.double() / (1 << PREDICTION_BITS)
-        self.gain_QC = exp_fixed(logs_QC, UNIT_BITS).to(self.device)
-        self.inverse_QC = exp_fixed(-logs_QC, INVERSE_BITS).to(self.device)
+        self.gain_QC = exp_fixed(model.latent_gain.log_QC, UNIT_BITS).to(self.device)
+        self.inverse_QC = exp_fixed(-model.latent_gain.log_QC, INVERSE_BITS).to(self.device)
         medians_C = fixed(entropy.bottleneck.quantiles[:, 0, 1], FRACTION_BITS).clamp(-LARGEST_MEAN, LARGEST_MEAN)
         self.own_rows: Sequence[NDArray[np.int64]] = learned_rows(
             entropy.bottleneck, medians_C.numpy(), 1 << FRACTION_BITS
