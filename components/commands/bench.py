@@ -9,6 +9,7 @@ from components.errors import CotamError
 from components.paths import ROOT
 
 BENCHMARKS = {
+    "coder": "entropy coders on the codec's own symbols: CompressAI's and constriction",
     "codec": "time of CoTAM against the codec alone, rate of the codec against JPEG and WebP",
     "guidance": "what guidance and adapter are each worth, beside maps in random order and perfect ones",
     "exactness": "streams written in one way and read in another, and what exact arithmetic costs in rate",
@@ -17,6 +18,7 @@ BENCHMARKS = {
     "fuzz": "what damaged streams do to the decoder: a clear error or the right latent, in bounded memory",
     "memory": "memory and time of an image of 8192 x 8192 pixels",
 }
+SCRIPTS = {"coder": "entropy_coding"}  # where the file's name is another
 
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
@@ -29,13 +31,13 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         epilog=f"measurements:\n{listed}\n\nexample:\n  cotam bench data --json",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="WHAT", choices=sorted(BENCHMARKS), help=", ".join(BENCHMARKS))
+    parser.add_argument("name", metavar="WHAT", choices=sorted(BENCHMARKS), help="one of those below")
     parser.add_argument("--json", action="store_true", help="report as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run benchmarks/NAME.py of the checkout."""
-    script = ROOT / "benchmarks" / f"{args.name}.py"
+    script = ROOT / "benchmarks" / f"{SCRIPTS.get(args.name, args.name)}.py"
     if not script.is_file():
         raise CotamError(f"{script} is not there; run cotam from a checkout of the project.")
     search = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
