@@ -26,6 +26,7 @@ from components.codec import level_map, tiles
 from components.codec.config import STRIDE, CodecConfig
 from components.codec.container import MAXIMUM_PIXELS, Header, check_size, pack, unpack
 from components.codec.elic import Elic, latent_size
+from components.codec.fast import FastTransforms, short_type
 from components.codec.folder import load_codec, model_id
 from components.codec.published import load_published
 from components.codec.wire import Quantizer, Reader, Wire
@@ -60,29 +61,39 @@ class Decoded:
 
 
 class Codec:
-    """A trained codec: networks, wire, and the identity that its streams carry."""
+    """A trained codec: networks, wire, and the identity that its streams carry.
 
-    def __init__(self, model: Elic, identity: str, device: torch.device | str = "cpu"):
+    Args:
+        model, identity: what `from_pretrained` loads.
+        device, fast: as there.
+    """
+
+    def __init__(self, model: Elic, identity: str, device: torch.device | str = "cpu", fast: bool = False):
         self.device = torch.device(device)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)
         self.model_id = identity
         self.wire = Wire(self.model, self.device)
+        self.transforms = FastTransforms(self.model, short_type(self.device)) if fast else self.model
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, device: torch.device | str = "cpu") -> "Codec":
+    def from_pretrained(
+        cls, name_or_path: str | Path, device: torch.device | str = "cpu", fast: bool = False
+    ) -> "Codec":
         """Load a codec's folder, by path or by a name that `components.weights.resolve` knows, or a published file.
 
         Args:
             name_or_path: where it is; a file is a published single-rate checkpoint (`components.codec.published`).
             device: where to compute. A stream of one device is read on any other.
+            fast: whether the transforms may round more (`components.codec.fast`): pixels change by less than can be
+                seen, and a stream by a few symbols. Whoever decodes need not choose as the encoder did.
 
         Raises:
             CotamError: there is none, or it is damaged.
         """
         if Path(name_or_path).is_file():
-            return cls(*load_published(name_or_path), device)
+            return cls(*load_published(name_or_path), device, fast)
         folder = resolve(name_or_path)
-        return cls(load_codec(folder), model_id(folder), device)
+        return cls(load_codec(folder), model_id(folder), device, fast)
 
     @property
     def config(self) -> CodecConfig:
@@ -244,11 +255,11 @@ class Codec:
         """The latent (1, C, h, w) of one image, tile by tile."""
         cut = self._tiles(map_1HW, "analysis")
         if len(cut) == 1:
-            return self.model.analyse(_as_tensor(pixels).to(self.device), map_1HW)
+            return self.transforms.analyse(_as_tensor(pixels).to(self.device), map_1HW)
         y_1CHW = torch.empty(1, self.config.latent_channels, *map_1HW.shape[1:], device=self.device)
         for tile in cut:
             x_13HW = _as_tensor(pixels[tile.around(STRIDE)]).to(self.device)
-            y_1CHW[..., *tile.core()] = self.model.analyse(x_13HW, map_1HW[:, *tile.around()])[..., *tile.inner()]
+            y_1CHW[..., *tile.core()] = self.transforms.analyse(x_13HW, map_1HW[:, *tile.around()])[..., *tile.inner()]
         return y_1CHW
 
     @torch.inference_mode()
@@ -268,7 +279,7 @@ class Codec:
         image = np.empty((*size, 3), np.uint8)
         for tile in self._tiles(map_1HW, "synthesis"):
             part_1CHW = latent_1CHW[..., *tile.around()].contiguous(memory_format=torch.channels_last)
-            x_3HW = self.model.synthesize(part_1CHW, map_1HW[:, *tile.around()])[0, :, *tile.inner(STRIDE)]
+            x_3HW = self.transforms.synthesize(part_1CHW, map_1HW[:, *tile.around()])[0, :, *tile.inner(STRIDE)]
             area = image[tile.core(STRIDE)]  # at the right and lower border less than the tile
             pixels_HW3 = x_3HW.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
             area[:] = pixels_HW3[: area.shape[0], : area.shape[1]].cpu().numpy()

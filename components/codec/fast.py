@@ -1,0 +1,218 @@
+"""Analysis and synthesis of an `Elic` for processors and cards that multiply bfloat16 or float16 fast.
+
+What each part bears was measured on the trained micro codec (docs/codec.md, "Speed"):
+
+- residual branches and attention only add to the features: they run in the short type on both sides;
+- the synthesis reads a latent that is decided already, so all of it runs in the short type, its strided weights rounded
+  so that the sum of every kernel stays what it was (`rounded_kernels`);
+- the chain of strided convolutions in the analysis stays in float32: its last bits decide how the latent is rounded,
+  and a few entries rounded the other way cost more at low rates than all that the synthesis loses.
+
+On a processor the widest features are made in bands of rows. Bands overlap by what the convolutions read across their
+edges, so that the result is that of the whole picture but for the order of sums. A band's memory serves the next band
+again, and at half the picture's size getting new memory from the system would take as long as the arithmetic.
+
+Streams made this way are ordinary ones. The entropy model, which has to be exact, takes nothing from here but the
+values that are coded.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from components.codec.elic import Elic, Refine
+from components.codec.gains import Gain
+
+BAND_BYTES = 20 << 20  # of a band's widest features in float32; glibc keeps blocks below 32 MiB for the next time
+
+
+def short_type(device: torch.device) -> torch.dtype:
+    """The type that this machine multiplies fast; float32 if there is none, and then only the bands save time."""
+    if device.type != "cpu":
+        return torch.float16
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+class FastTransforms:
+    """The transforms of a trained model, with the signatures of `Elic.analyse` and `Elic.synthesize`.
+
+    Args:
+        model: whose weights are copied, to its device.
+        short: bfloat16 (processors with AMX or AVX512-BF16, cards) or float16 (cards).
+        band_bytes: how much of the features to have at once, roughly.
+    """
+
+    def __init__(self, model: Elic, short: torch.dtype = torch.bfloat16, band_bytes: int = BAND_BYTES):
+        self.short, self.band_bytes = short, band_bytes
+        self.down = [_laid_out(conv, torch.float32) for conv in model.down]
+        self.up = [_laid_out(rounded_kernels(conv, short), short) for conv in model.up]
+        self.analysis = [_branches(refine, short) for refine in model.analysis]
+        self.synthesis = [_branches(refine, short) for refine in model.synthesis]
+        self.analysis_gain, self.latent_gain = list(model.analysis_gain), model.latent_gain
+        self.synthesis_inverse = list(model.synthesis_inverse)
+
+    @torch.inference_mode()
+    def analyse(self, x_B3HW: Tensor, quality_map_BHW: Tensor) -> Tensor:
+        """Image -> latent after its gain, (B, C, H/16, W/16), float32."""
+        first, *others = self.down
+        steps = [_Strided(first)]
+        segments = []
+        for branches, gain, down in zip(self.analysis, self.analysis_gain, others, strict=True):
+            steps += [_Branches(branches, self.short), _Gain(gain, quality_map_BHW), _Strided(down)]
+            segments.append(steps)
+            steps = []
+        features = (x_B3HW - 0.5).contiguous(memory_format=torch.channels_last)
+        for segment in segments:
+            features = self._in_bands(segment, features)
+        return self.latent_gain(features, quality_map_BHW)
+
+    @torch.inference_mode()
+    def synthesize(self, latent_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
+        """Latent after the inverse gain -> image, not clipped, (B, 3, 16h, 16w), float32."""
+        segments = []
+        for up, gain, branches in zip(self.up, self.synthesis_inverse, self.synthesis, strict=False):
+            segments.append([_Strided(up), _Gain(gain, quality_map_BHW), _Branches(branches, self.short)])
+        segments[-1].append(_Strided(self.up[-1]))
+        features = latent_BCHW.to(self.short).contiguous(memory_format=torch.channels_last)
+        for segment in segments:
+            features = self._in_bands(segment, features)
+        return features.float() + 0.5
+
+    def _in_bands(self, steps: Sequence["_Step"], features_BCHW: Tensor) -> Tensor:
+        """What the steps make of the features, some rows at a time."""
+        batch, _, height, width = features_BCHW.shape
+        factor, reach, largest = 1.0, 0.0, 1.0  # rows per row of the input; its rows read beyond an edge; bytes per row
+        for step in steps:
+            reach += step.reach / factor
+            factor *= step.factor
+            largest = max(largest, step.channels * factor * factor * 4 * batch * width)
+        grain = max(1, round(1 / factor))  # a band starts at a whole row of every resolution within
+        overlap = -int(-reach // grain) * grain
+        rows = max(int(self.band_bytes / largest) // grain, 1) * grain
+        if features_BCHW.device.type != "cpu" or rows >= height:
+            return _run(steps, features_BCHW, 0)
+        count = -(-height // rows)
+        rows = -(-height // (count * grain)) * grain  # bands of one size
+        out = None
+        for start in range(0, height, rows):
+            stop = min(start + rows, height)
+            top, bottom = max(start - overlap, 0), min(stop + overlap, height)
+            band = features_BCHW[:, :, top:bottom]
+            if not isinstance(steps[0], _Strided):
+                band = band.clone(memory_format=torch.channels_last)  # the next band reads some of the same rows
+            band = _run(steps, band, top)
+            if out is None:
+                shape = (batch, band.shape[1], round(height * factor), band.shape[3])
+                out = torch.empty(shape, dtype=band.dtype, memory_format=torch.channels_last)
+            kept = slice(round((start - top) * factor), round((stop - top) * factor))
+            out[:, :, round(start * factor) : round(stop * factor)] = band[:, :, kept]
+        return out
+
+
+def _run(steps: Sequence["_Step"], features_BCHW: Tensor, row: int) -> Tensor:
+    """All steps, one after another, on features whose first row is row `row` of the picture's."""
+    factor = 1.0
+    for step in steps:
+        features_BCHW = step(features_BCHW, round(row * factor))
+        factor *= step.factor
+    return features_BCHW
+
+
+class _Step:
+    """Part of a transform.
+
+    Attributes:
+        factor: rows out per row in.
+        reach: rows of the input that an output reads beyond its own.
+        channels: of the output; 0: those of the input.
+    """
+
+    factor: float = 1.0
+    reach: int = 0
+    channels: int = 0
+
+    def __call__(self, features_BCHW: Tensor, row: int) -> Tensor:
+        """The features may be overwritten, but by a strided convolution; `row` is the number of their first one."""
+        raise NotImplementedError
+
+
+class _Strided(_Step):
+    """A convolution that halves, or doubles, height and width."""
+
+    def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d):
+        self.conv, self.channels = conv, conv.out_channels
+        doubles = isinstance(conv, nn.ConvTranspose2d)
+        self.factor = 2.0 if doubles else 0.5
+        self.reach = conv.kernel_size[0] // 4 + 1 if doubles else conv.kernel_size[0] // 2
+
+    def __call__(self, features_BCHW: Tensor, row: int) -> Tensor:
+        return self.conv(features_BCHW)
+
+
+class _Branches(_Step):
+    """Branches in the short type, each added to the features."""
+
+    def __init__(self, branches: Sequence[nn.Module], short: torch.dtype):
+        self.branches, self.short = branches, short
+        convolutions = [m for branch in branches for m in branch.modules() if isinstance(m, nn.Conv2d)]
+        self.reach = sum(conv.padding[0] for conv in convolutions)
+
+    def __call__(self, features_BCHW: Tensor, row: int) -> Tensor:
+        for branch in self.branches:
+            added = branch(features_BCHW.to(self.short))
+            features_BCHW.add_(added.to(features_BCHW.dtype))
+        return features_BCHW
+
+
+class _Gain(_Step):
+    """Gains of every place, without making a map of them at the features' resolution."""
+
+    def __init__(self, gain: Gain, quality_map_BHW: Tensor):
+        self.gain, self.map_BHW = gain, quality_map_BHW
+        self.uniform = bool((quality_map_BHW == quality_map_BHW[:, :1, :1]).all())
+
+    def __call__(self, features_BCHW: Tensor, row: int) -> Tensor:
+        if self.uniform:
+            return features_BCHW.mul_(self.gain.at(self.map_BHW[:, :1, :1]).to(features_BCHW.dtype))
+        height, width = features_BCHW.shape[-2:]
+        side = width // self.map_BHW.shape[-1]
+        rows = torch.arange(row, row + height, device=self.map_BHW.device) // side
+        gains_BCHW = self.gain.at(self.map_BHW[:, rows]).to(features_BCHW.dtype)
+        features_BHWSC = features_BCHW.permute(0, 2, 3, 1).unflatten(2, (-1, side))
+        features_BHWSC.mul_(gains_BCHW.permute(0, 2, 3, 1)[:, :, :, None])
+        return features_BCHW
+
+
+def rounded_kernels(conv: nn.Conv2d | nn.ConvTranspose2d, short: torch.dtype) -> nn.Conv2d | nn.ConvTranspose2d:
+    """A copy whose weights are values of the short type, and every kernel's sum nearly what it was.
+
+    Features change slowly from place to place, so what a kernel does to a constant matters most. Its taps are rounded
+    one by one from the largest to the smallest, each with what the ones before it left.
+    """
+    conv = copy.deepcopy(conv)
+    weight_OIK = conv.weight.detach().flatten(2).double()
+    order_OIK = weight_OIK.abs().argsort(-1, descending=True)
+    left_OI = torch.zeros_like(weight_OIK[..., 0])
+    rounded = []
+    for tap_OI in weight_OIK.gather(-1, order_OIK).unbind(-1):
+        wanted_OI = tap_OI + left_OI
+        rounded.append(wanted_OI.to(short).double())
+        left_OI = wanted_OI - rounded[-1]
+    weight_OIK = torch.empty_like(weight_OIK).scatter_(-1, order_OIK, torch.stack(rounded, -1))
+    conv.weight.data = weight_OIK.to(conv.weight.dtype).view_as(conv.weight)
+    return conv
+
+
+def _laid_out(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy in this type, channels last, for inference."""
+    copied = copy.deepcopy(module).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
+    for layer in copied.modules():
+        if isinstance(layer, nn.ReLU):
+            layer.inplace = True
+    return copied
+
+
+def _branches(refine: Refine, short: torch.dtype) -> list[nn.Module]:
+    return [_laid_out(branch, short) for branch in refine.branches]
