@@ -58,6 +58,9 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         choices=[suffix[1:] for suffix in FORMATS],
         help="where -o names no file: what to write (default: png)",
     )
+    parser.add_argument(
+        "--fast", action="store_true", help="a synthesis that rounds more; for large codecs on processors with bfloat16"
+    )
     add_folders(parser)
     add_codec_and_json(parser, "the codec that wrote the file")
 
@@ -138,7 +141,7 @@ def _decoder(args: argparse.Namespace) -> Callable[[bytes, str], tuple[bytes, di
     from components.codec.codec import Codec
     from components.codec.container import MAXIMUM_PIXELS
 
-    codec = Codec.from_pretrained(args.codec)
+    codec = Codec.from_pretrained(args.codec, fast=args.fast)
     most = args.maximum_pixels or MAXIMUM_PIXELS
 
     def decode(stream: bytes, suffix: str) -> tuple[bytes, dict]:

@@ -48,6 +48,9 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         help="0 (smallest file) to 9 (best image) (default: %(default)s)",
     )
     parser.add_argument("--plain", action="store_true", help="the same quality everywhere, without a CLIP's guidance")
+    parser.add_argument(
+        "--fast", action="store_true", help="transforms that round more; for large codecs on processors with bfloat16"
+    )
     add_folders(parser)
     add_codec_and_json(parser, "a folder, or models:/NAME@champion")
 
@@ -140,7 +143,7 @@ def _encoder(args: argparse.Namespace) -> "Callable[[Image], tuple[bytes, dict]]
     """Load the codec, and the tower unless coding is plain; the function that gives an image's stream and its costs."""
     from components.codec.codec import Codec
 
-    codec = Codec.from_pretrained(args.codec)
+    codec = Codec.from_pretrained(args.codec, fast=args.fast)
     guide = None if args.plain else _guide()
 
     def encode(image: "Image") -> tuple[bytes, dict]:
