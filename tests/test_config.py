@@ -38,7 +38,7 @@ def test_settings_cannot_be_changed():
         ("lambda_high:", "lamda_high:", "adapter.lamda_high is not a setting; did you mean adapter.lambda_high?"),
         ("seed: 7", "seed: 7\nsed: 7", "sed is not a setting; did you mean seed?"),
         ("k: 0.75", "k: three", 'guidance.k must be a number, not "three".'),
-        ("grid: 4", "grid: 4.5", "guidance.grid must be a whole number, not 4.5."),
+        ("grid: 8", "grid: 8.5", "guidance.grid must be a whole number, not 8.5."),
         ("seed: 7", "seed: true", "seed must be a whole number, not true."),
         ("seed: 7", "seed: -1", "seed must be greater than or equal to 0, not -1."),
         ("[0, 1, 2, 3, 4, 5]", "[0, 11]", "evaluation.qualities.1 must be less than or equal to 9, not 11."),

@@ -16,6 +16,7 @@ from components.adapter.losses import low_loss
 from components.errors import CotamError
 from components.training.checkpoint import load_checkpoint
 from components.training.loop import Schedule, train
+from components.training.optimizer import make_optimizers
 
 SCHEDULE = Schedule(epochs=2, batch=4, learning_rate=3e-3)
 KILLED_AT, EVERY = 6, 4
@@ -112,7 +113,7 @@ def test_a_diverged_training_is_said_and_leaves_the_last_good_checkpoint(tmp_pat
 
     with pytest.raises(CotamError, match="diverged: at step 4 the loss is no number; lower the learning rate"):
         train(adapter, loss, Overflow(), SCHEDULE, checkpoint=tmp_path / "checkpoint", every=2)
-    position = load_checkpoint(tmp_path / "checkpoint", adapter, torch.optim.AdamW(adapter.parameters()))
+    position = load_checkpoint(tmp_path / "checkpoint", adapter, make_optimizers(adapter, 0.01))
     assert position["step"] == 4
     assert all(parameter.isfinite().all() for parameter in adapter.parameters())
 

@@ -69,9 +69,8 @@ class LatentAdapter(nn.Module):
         self.register_buffer("latent_std_C", torch.ones(config.latent_channels))
         self.register_buffer("output_std_D", torch.ones(config.feature_dim))
         self.register_buffer("quality_scale_Q", torch.ones(config.qualities))
-        self.in_projection = nn.Conv2d(
-            config.latent_channels, config.width, config.neighbourhood, padding=config.neighbourhood // 2
-        )
+        # A convolution's kernel kept as one matrix: Muon, which trains it, knows no other shape.
+        self.in_projection = nn.Linear(config.latent_channels * config.neighbourhood**2, config.width)
         self.quality = OrdinalEmbedding(config.qualities, config.width)
         self.position_1WHW = nn.Parameter(torch.randn(1, config.width, rows, columns) * 0.02)
         self.block = nn.TransformerEncoderLayer(
@@ -110,11 +109,17 @@ class LatentAdapter(nn.Module):
             (B, N, D) float, N patches in row-major order.
         """
         unit_BCHW = (y_hat_BCHW - self.latent_mean_C[:, None, None]) / self.latent_std_C[:, None, None]
-        features_BWHW = self.in_projection(unit_BCHW) + self.quality(quality_map_BHW)
+        features_BWHW = self._look_around(unit_BCHW) + self.quality(quality_map_BHW)
         sample = sample or partial(fill_grid, grid=self.config.grid)
         tokens_BNW = (sample(features_BWHW) + self.position_1WHW).flatten(2).transpose(1, 2)
         scale_BN1 = sample(self.quality_scale_Q[quality_map_BHW][:, None]).flatten(2).transpose(1, 2)
         return self.out_projection(self.norm(self.block(tokens_BNW))) * self.output_std_D * scale_BN1
+
+    def _look_around(self, unit_BCHW: Tensor) -> Tensor:
+        """The in-projection of every position and its neighbours, (B, W, h, w)."""
+        side = self.config.neighbourhood
+        kernel_WCnn = self.in_projection.weight.unflatten(1, (self.config.latent_channels, side, side))
+        return F.conv2d(unit_BCHW, kernel_WCnn, self.in_projection.bias, padding=side // 2)
 
     def save(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`."""

@@ -5,6 +5,7 @@ header. A resumed training ends with the same bits as an undisturbed one.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,17 @@ from torch.optim import Optimizer
 from components.files import atomic_write
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, position: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer], position: dict[str, Any]) -> None:
     """Replace the checkpoint at `path`.
 
     Args:
         model: its whole state dict is kept.
-        optimizer: over `model.parameters()`, in that order; tensors of its state are kept, its learning rate is not
-            (the schedule knows it).
+        optimizers: each of `model.parameters()` is in one of them; tensors of their state are kept, their learning
+            rates are not (the schedule knows them).
         position: where the training is; JSON values.
     """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    for name, state in _optimizer_state(model, optimizer).items():
+    for name, state in _optimizer_state(model, optimizers).items():
         tensors |= {f"optimizer.{name}.{slot}": tensor for slot, tensor in state.items()}
     tensors["random.cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
@@ -36,8 +37,8 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer, position
     atomic_write(path, save(stored, metadata={"position": json.dumps(position)}))
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
-    """Put `model`, `optimizer` and the random generators into the state at `path`; return the position.
+def load_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, Any] | None:
+    """Put `model`, `optimizers` and the random generators into the state at `path`; return the position.
 
     Returns:
         None, and nothing changed, where there is no checkpoint.
@@ -52,7 +53,7 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[
     for name, parameter in model.named_parameters():
         # Copies: tensors that lie in the file's memory map are aligned otherwise, which can change sums.
         state = _below(f"{name}.", moments)
-        optimizer.state[parameter] = {
+        _owner(parameter, optimizers).state[parameter] = {
             slot: tensor.clone() if tensor.ndim == 0 else tensor.to(parameter.device, copy=True)
             for slot, tensor in state.items()
         }
@@ -62,12 +63,20 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: Optimizer) -> dict[
     return position
 
 
-def _optimizer_state(model: nn.Module, optimizer: Optimizer) -> dict[str, dict[str, torch.Tensor]]:
+def _optimizer_state(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, dict[str, torch.Tensor]]:
     return {
-        name: dict(optimizer.state[parameter])
+        name: dict(owner.state[parameter])
         for name, parameter in model.named_parameters()
-        if parameter in optimizer.state
+        if parameter in (owner := _owner(parameter, optimizers)).state
     }
+
+
+def _owner(parameter: nn.Parameter, optimizers: Sequence[Optimizer]) -> Optimizer:
+    return next(
+        optimizer
+        for optimizer in optimizers
+        if any(parameter is held for group in optimizer.param_groups for held in group["params"])
+    )
 
 
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from components.errors import CotamError
 from components.progress import track
 from components.training.checkpoint import load_checkpoint, save_checkpoint
+from components.training.optimizer import make_optimizers
 
 RAMP = 0.05  # share of the steps over which the learning rate rises
 CLIP = 1.0  # largest norm of the gradient
-WEIGHT_DECAY = 0.01
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,12 @@ def train(
         CotamError: the loss is no longer a finite number.
     """
     here = accelerator()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=WEIGHT_DECAY
-    )
-    prepared, stepper = here.prepare(model, optimizer)
+    optimizers = make_optimizers(model, schedule.learning_rate)
+    prepared, *steppers = here.prepare(model, *optimizers)
     size = min(schedule.batch, len(examples))
     per_epoch = len(examples) // size  # what is left over comes first in no epoch: orders differ
     steps = schedule.epochs * per_epoch
-    position = load_checkpoint(checkpoint, model, optimizer) or {"step": 0, "sums": {}}
+    position = load_checkpoint(checkpoint, model, optimizers) or {"step": 0, "sums": {}}
     sums: dict[str, float] = position["sums"]
     order, order_epoch = np.empty(0), -1
 
@@ -114,14 +112,15 @@ def train(
             order, order_epoch = examples.order(epoch), epoch
         mine = order[place * size : (place + 1) * size][here.process_index :: here.num_processes]
         batch = {name: tensor.to(here.device) for name, tensor in examples.batch(epoch, mine).items()}
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = schedule.rate(step, steps)
 
         total, parts = loss(prepared, batch)
         here.backward(total)
         here.clip_grad_norm_(model.parameters(), CLIP)
-        stepper.step()
-        stepper.zero_grad()
+        for stepper in steppers:
+            stepper.step()
+            stepper.zero_grad()
 
         values = {"loss": total.item()} | {name: value.item() for name, value in parts.items()}
         if not math.isfinite(values["loss"]):
@@ -130,7 +129,7 @@ def train(
         if log is not None and here.is_main_process:
             _report(log, values | {"learning_rate": schedule.rate(step, steps)}, step)
         if here.is_main_process and ((step + 1) % every == 0 or step + 1 == steps):
-            save_checkpoint(checkpoint, model, optimizer, {"step": step + 1, "sums": sums})
+            save_checkpoint(checkpoint, model, optimizers, {"step": step + 1, "sums": sums})
     return {name: value / per_epoch for name, value in sums.items()}
 
 
