@@ -177,7 +177,7 @@ def test_inspect_says_what_is_in_the_files(stream, tiny, tmp_path, capsys):
     rate, bare = len(stream) * 8 / 12800, len(payload) * 8 / 12800
     assert capsys.readouterr().out.splitlines() == [
         str(first),
-        "  version   1",
+        "  version   2",
         f"  codec     {codec.model_id}",
         "  size      128 x 100 pixels",
         "  quality   4",
@@ -276,11 +276,11 @@ def test_what_cannot_be_decoded(stream, tiny, tmp_path, capsys):
     flipped[len(stream) // 2] ^= 4
     damaged = {
         "cut.cotam": stream[:-5],
-        "half.cotam": stream[: len(stream) // 8 * 4 - 1],  # 19 bytes of header, whole words after it
+        "half.cotam": stream[: len(stream) // 8 * 4],  # 16 bytes of header, whole words after it
         "head.cotam": stream[:10],
         "empty.cotam": b"",
         "flipped.cotam": bytes(flipped),
-        "later.cotam": stream[:4] + b"\x02" + stream[5:],
+        "later.cotam": stream[:2] + bytes([0x30 | stream[2] & 15]) + stream[3:],
         "text.cotam": b"not a stream",
     }
     for name, content in damaged.items():
@@ -294,7 +294,7 @@ def test_what_cannot_be_decoded(stream, tiny, tmp_path, capsys):
         "head.cotam: The stream is truncated": [str(tmp_path / "head.cotam")],
         "empty.cotam: This is not a .cotam stream": [str(tmp_path / "empty.cotam")],
         "flipped.cotam: The stream is damaged": [str(tmp_path / "flipped.cotam")],
-        "later.cotam: The stream has version 2": [str(tmp_path / "later.cotam")],
+        "later.cotam: The stream has version 3": [str(tmp_path / "later.cotam")],
         "text.cotam: This is not a .cotam stream": [str(tmp_path / "text.cotam")],
         "good.cotam: The stream was made by codec": [str(good), "--codec", str(SHIPPED)],
         ".png, .webp": [str(good), "-o", str(tmp_path / "out.xyz")],
