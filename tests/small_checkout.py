@@ -6,6 +6,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from components.codec.config import CodecConfig, DcaeConfig
 from components.config import override, read_yaml
 from components.data.sharding import shard_folder
 from components.evaluation.step_benchmarks import write_benchmarks
@@ -39,19 +40,45 @@ def scenes(count: int, first: int = 0) -> list[np.ndarray]:
     return [render(sample_scene(first + number, "train", "train", 128)) for number in range(count)]
 
 
-def tiny_codec_folder(folder: Path, seed: int = 5) -> Path:
+TINY_ELIC = CodecConfig(
+    widths=(8, 8, 12),
+    latent_channels=12,
+    groups=(4, 8),
+    hyper_channels=4,
+    side_channels=8,
+    context_channels=4,
+    hidden_channels=8,
+    blocks=1,
+)
+TINY_DCAE = DcaeConfig(
+    widths=(8, 8, 12),
+    latent_channels=12,
+    groups=(4, 8),
+    swin=(1, 1, 2),
+    heads=(4, 4, 4),
+    window=4,
+    hyper_channels=4,
+    hyper_width=8,
+    hyper_head=4,
+    side_channels=6,
+    prior_channels=6,
+    dictionary=5,
+    dictionary_head=4,
+    parameter_channels=(8, 8),
+)
+
+
+def tiny_codec_folder(folder: Path, seed: int = 5, config: CodecConfig | DcaeConfig = TINY_ELIC) -> Path:
     """Write a codec of a few thousand parameters, which starts from principal components and so carries something."""
     import torch
 
-    from components.codec import CodecConfig
-    from components.codec.elic import Elic
+    from components.codec.architectures import build
     from components.codec.folder import save_codec
     from components.codec.start import start_from_principal_components
 
-    sizes = {"hyper_channels": 4, "side_channels": 8, "context_channels": 4, "hidden_channels": 8, "blocks": 1}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = Elic(CodecConfig(widths=(8, 8, 12), latent_channels=12, groups=(4, 8), **sizes))
+        model = build(config)
     pictures = torch.from_numpy(np.stack(scenes(8, first=900))).permute(0, 3, 1, 2).float() / 255
     start_from_principal_components(model, pictures)
     save_codec(folder, model)
@@ -76,6 +103,8 @@ def write_checkout(root: Path, settings: dict[str, str] | None = None) -> Paths:
         override(raw, key, value)
     (root / "params.yaml").write_text(yaml.safe_dump(raw))
     tiny_codec_folder(root / "pretrained/codec/elic-micro")
+    if "dcae" in raw["codecs"]:
+        tiny_codec_folder(root / "pretrained/codec/dcae-micro", config=TINY_DCAE)
     tiny_clip_folder(root / "pretrained/clip/micro", seed=1)
     tiny_llava_folder(root / "pretrained/mllm/micro-llava", seed=2)
     run_step("weights", paths=Paths(root))

@@ -44,7 +44,7 @@ def test_settings_cannot_be_changed():
         ("[0, 1, 2, 3, 4, 5]", "[0, 11]", "evaluation.qualities.1 must be less than or equal to 9, not 11."),
         ("[0, 1, 2, 3, 4, 5]", "[2, 1]", "evaluation.qualities must rise without repeating a value."),
         ("[0, 1, 2, 3, 4, 5]", "[]", "evaluation.qualities must not be empty."),
-        ("codecs: [elic]", "codecs: [dcae]", "codecs names dcae, but there is no codec.dcae."),
+        ("codecs: [elic]", "codecs: [wide]", "codecs names wide, but there is no codec.wide."),
         (
             "codecs: [elic]\ncodec:\n  elic:",
             "codecs: [cotam]\ncodec:\n  cotam:",

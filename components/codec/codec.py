@@ -23,12 +23,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.codec import level_map, tiles
-from components.codec.config import STRIDE, CodecConfig
+from components.codec.architectures import AnyConfig
+from components.codec.config import STRIDE
 from components.codec.container import MAXIMUM_PIXELS, Header, check_size, pack, unpack
-from components.codec.elic import Elic, latent_size
+from components.codec.dcae import Dcae
+from components.codec.dcae_wire import DcaeWire
+from components.codec.elic import Elic
 from components.codec.fast import FastTransforms, short_type
 from components.codec.folder import load_codec, model_id
 from components.codec.published import load_published
+from components.codec.transforms import VariableRate, latent_size
 from components.codec.wire import Quantizer, Reader, Wire
 from components.errors import CotamError
 from components.weights import resolve
@@ -68,11 +72,13 @@ class Codec:
         device, fast: as there.
     """
 
-    def __init__(self, model: Elic, identity: str, device: torch.device | str = "cpu", fast: bool = False):
+    def __init__(self, model: VariableRate, identity: str, device: torch.device | str = "cpu", fast: bool = False):
+        if fast and not isinstance(model, Elic):
+            raise CotamError("There are fast transforms for our own ELIC alone; leave out --fast.")
         self.device = torch.device(device)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)
         self.model_id = identity
-        self.wire = Wire(self.model, self.device)
+        self.wire = DcaeWire(self.model) if isinstance(self.model, Dcae) else Wire(self.model, self.device)
         self.transforms = FastTransforms(self.model, short_type(self.device)) if fast else self.model
 
     @classmethod
@@ -96,7 +102,7 @@ class Codec:
         return cls(load_codec(folder), model_id(folder), device, fast)
 
     @property
-    def config(self) -> CodecConfig:
+    def config(self) -> AnyConfig:
         """Its sizes: `latent_channels`, `qualities`, ..."""
         return self.model.config
 
@@ -248,7 +254,8 @@ class Codec:
 
     def _tiles(self, map_1HW: Tensor, transform: str) -> list[tiles.Tile]:
         _, height, width = map_1HW.shape
-        large = height * width * STRIDE**2 > tiles.WHOLE
+        # Swin windows lie on a grid of the whole image: DCAE is not cut.
+        large = height * width * STRIDE**2 > tiles.WHOLE and not isinstance(self.model, Dcae)
         return tiles.cut((height, width), getattr(self._halos, transform)) if large else [tiles.whole(height, width)]
 
     def _analyse(self, pixels: NDArray[np.uint8], map_1HW: Tensor) -> Tensor:

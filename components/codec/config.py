@@ -1,8 +1,10 @@
 """What shape a codec has: the JSON beside its weights, as a typed value.
 
-One class describes the micro codec that ships and a full-width one of the same shape; only the numbers differ.
-The ELIC that others publish has a shape of its own: `elic2022.Elic2022Config`.
+One class describes the micro ELIC that ships and a full-width one of the same shape; another the micro DCAE and the
+published one; only the numbers differ. The ELIC that others publish has a shape of its own: `elic2022.Elic2022Config`.
 """
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -27,7 +29,7 @@ class CodecConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    architecture: str = "elic"
+    architecture: Literal["elic"] = "elic"
     widths: tuple[int, int, int] = (32, 64, 72)  # channels at 1/2, 1/4 and 1/8 of the image's size
     latent_channels: int = 192
     groups: tuple[int, ...] = (8, 8, 16, 32, 128)  # uneven channel groups, coded in this order
@@ -62,3 +64,77 @@ FULL_ELIC = CodecConfig(
     context_kernel=5,
     hidden_channels=640,
 )
+
+
+class DcaeConfig(BaseModel):
+    """Sizes of a variable-rate DCAE (Lu et al. 2025).
+
+    The defaults are the micro codec: 1.48 million parameters, 3.0 MB as float16.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: Literal["dcae"] = "dcae"
+    widths: tuple[int, int, int] = (24, 48, 64)  # channels at 1/2, 1/4 and 1/8 of the image's size
+    latent_channels: int = 160
+    groups: tuple[int, ...] = (16, 16, 32, 48, 48)  # slices, coded in this order
+    blocks: int = 1  # residual bottleneck blocks per resolution
+    kernel: int = 4  # of the strided convolutions
+    swin: tuple[int, int, int] = (1, 1, 2)  # Swin blocks per resolution
+    heads: tuple[int, int, int] = (8, 16, 16)  # channels per head, at each resolution
+    window: int = 8
+    mlp_ratio: int = 2  # channels inside a Swin block's second half, value and gate together
+    hyper_channels: int = 32  # of z
+    hyper_width: int = 32  # of the networks around it
+    hyper_window: int = 4
+    hyper_head: int = 16
+    hyper_mlp_ratio: int = 2
+    side_channels: int = 32  # what the hyperprior tells about means, and again about scales
+    prior_channels: int = 32  # what the dictionary tells of each slice
+    dictionary: int = 64  # entries
+    dictionary_heads: int = 2
+    dictionary_head: int = 16  # channels per head
+    dictionary_mlp_ratio: int = 2
+    parameter_channels: tuple[int, int] = (48, 32)  # inside the networks for means, scales and residuals
+    parameter_kernels: tuple[int, int, int] = (1, 3, 1)
+    centre: float = 0.5  # subtracted from the image
+    log_scales: bool = True  # the networks tell logarithms of scales
+    learned_density: bool = False  # z has a learned density, not a Gaussian per quality
+    lambdas: tuple[float, ...] = LAMBDAS
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "DcaeConfig":
+        check_sizes(self.groups, self.latent_channels, self.lambdas)
+        return self
+
+    @property
+    def qualities(self) -> int:
+        return len(self.lambdas)
+
+
+FULL_DCAE = DcaeConfig(
+    widths=(96, 144, 256),
+    latent_channels=320,
+    groups=(64, 64, 64, 64, 64),
+    blocks=3,
+    kernel=5,
+    swin=(1, 2, 12),
+    heads=(8, 16, 32),
+    mlp_ratio=4,
+    hyper_channels=192,
+    hyper_width=192,
+    hyper_head=32,
+    hyper_mlp_ratio=4,
+    side_channels=320,
+    prior_channels=320,
+    dictionary=128,
+    dictionary_heads=20,
+    dictionary_head=32,
+    dictionary_mlp_ratio=4,
+    parameter_channels=(224, 128),
+    parameter_kernels=(3, 3, 3),
+    centre=0.0,
+    log_scales=False,
+    learned_density=True,
+)
+"""The published network, for ten rates."""

@@ -1,32 +1,12 @@
-"""Variable-rate ELIC: analysis and synthesis transforms with gains per location (paper, A.3 and figure 15).
-
-The strided convolutions form a linear chain in float32; residual blocks and attention add to it. Only those
-additions may run in bfloat16 (`Elic.fast`, for training on CPUs that have it): at the highest quality the chain
-itself needs more than bfloat16's eight bits.
-"""
-
-from itertools import pairwise
+"""Variable-rate ELIC: residual bottlenecks and attention refine the features (paper, A.3 and figure 15)."""
 
 import torch
 from compressai.layers import AttentionBlock
 from torch import Tensor, nn
 
-from components.codec.config import STRIDE, CodecConfig
-from components.codec.entropy_model import EntropyModel, double, half
-from components.codec.gains import Gain
-
-
-class Bottleneck(nn.Sequential):
-    """ELIC's residual bottleneck: 1x1, 3x3, 1x1; adds nothing until it has learned something."""
-
-    def __init__(self, channels: int):
-        middle = channels // 2
-        last = nn.Conv2d(middle, channels, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        super().__init__(
-            nn.Conv2d(channels, middle, 1), nn.ReLU(), nn.Conv2d(middle, middle, 3, padding=1), nn.ReLU(), last
-        )
+from components.codec.config import CodecConfig
+from components.codec.entropy_model import EntropyModel
+from components.codec.transforms import Bottleneck, Branches, VariableRate
 
 
 class Attention(AttentionBlock):
@@ -40,8 +20,8 @@ class Attention(AttentionBlock):
         return self.conv_a(x_BCHW) * torch.sigmoid(self.conv_b(x_BCHW))
 
 
-class Refine(nn.Module):
-    """A few branches, each added to the features in turn.
+class Refine(Branches):
+    """A few bottlenecks, and attention after them.
 
     Args:
         channels: channels of the features.
@@ -50,94 +30,20 @@ class Refine(nn.Module):
     """
 
     def __init__(self, channels: int, blocks: int, attention: bool = False):
-        super().__init__()
-        self.branches = nn.ModuleList(Bottleneck(channels) for _ in range(blocks))
-        if attention:
-            self.branches.append(Attention(channels))
-        self.fast = False
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        for branch in self.branches:
-            with torch.autocast(x_BCHW.device.type, torch.bfloat16, enabled=self.fast):
-                added = branch(x_BCHW)
-            x_BCHW = x_BCHW + added.float()
-        return x_BCHW
+        last = [Attention(channels)] if attention else []
+        super().__init__([*(Bottleneck(channels) for _ in range(blocks)), *last])
 
 
-class Elic(nn.Module):
-    """The codec's networks. Images are float32 in [0, 1], height and width multiples of 16 (`Codec` pads).
-
-    The quality map has one int64 entry, 0 to 9, per latent position: (B, H/16, W/16).
-    """
+class Elic(VariableRate):
+    """ELIC's networks (He et al. 2022) with gains."""
 
     def __init__(self, config: CodecConfig):
-        super().__init__()
-        self.config = config
-        chain = (3, *config.widths, config.latent_channels)
-        ones = torch.ones(config.qualities, dtype=torch.float64)
-        # The quantization step that suits lambda in an orthonormal transform: d(step^2/36)/dR = lambda at 6 dB per bit.
-        steps = (26 * torch.tensor(config.lambdas, dtype=torch.float64)).sqrt()
-
-        links = list(pairwise(chain))  # channels of the finer and of the coarser side
-        self.down = nn.ModuleList(half(fine, coarse, config.kernel) for fine, coarse in links)
-        self.analysis = nn.ModuleList(Refine(w, config.blocks, attention=w_last) for w, w_last in self._stages())
-        self.analysis_gain = nn.ModuleList(Gain(w, ones) for w in config.widths)
-        self.latent_gain = Gain(config.latent_channels, 1 / steps)
-
-        self.latent_inverse = Gain(config.latent_channels, steps)
-        self.up = nn.ModuleList(double(coarse, fine, config.kernel) for fine, coarse in reversed(links))
-        self.synthesis_inverse = nn.ModuleList(Gain(w, ones) for w in config.widths[::-1])
-        self.synthesis = nn.ModuleList(
-            Refine(w, config.blocks, attention=w_last) for w, w_last in reversed(self._stages())
-        )
+        super().__init__(config)
         self.entropy = EntropyModel(config)
 
-    def _stages(self) -> list[tuple[int, bool]]:
-        """Width of each resolution, and whether it has attention: only the coarsest, where it is cheap."""
+    def refine_analysis(self, stage: int) -> Refine:
+        """Attention only at the coarsest resolution, where it is cheap."""
         last = len(self.config.widths) - 1
-        return [(width, i == last) for i, width in enumerate(self.config.widths)]
+        return Refine(self.config.widths[stage], self.config.blocks, attention=stage == last)
 
-    def fast(self, enabled: bool) -> None:
-        """Let residual branches run in bfloat16 (training only)."""
-        for module in self.modules():
-            if isinstance(module, Refine):
-                module.fast = enabled
-
-    def analyse(self, x_B3HW: Tensor, quality_map_BHW: Tensor) -> Tensor:
-        """Image -> latent after its gain, (B, C, H/16, W/16)."""
-        features = x_B3HW - 0.5
-        for down, refine, gain in zip(self.down, self.analysis, self.analysis_gain, strict=False):
-            features = gain(refine(down(features)), quality_map_BHW)
-        return self.latent_gain(self.down[-1](features), quality_map_BHW)
-
-    def ungain(self, y_hat_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
-        """Decoded latent -> what the synthesis and the adapter read (inverse gain applied)."""
-        return self.latent_inverse(y_hat_BCHW, quality_map_BHW)
-
-    def synthesize(self, latent_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
-        """Latent after the inverse gain -> image, not clipped, (B, 3, 16h, 16w)."""
-        features = latent_BCHW
-        for up, gain, refine in zip(self.up, self.synthesis_inverse, self.synthesis, strict=False):
-            features = refine(gain(up(features), quality_map_BHW))
-        return self.up[-1](features) + 0.5
-
-    def forward(self, x_B3HW: Tensor, quality_map_BHW: Tensor) -> dict:
-        """One training pass.
-
-        Returns:
-            x_hat (B, 3, H, W), not clipped; likelihoods {"y", "z"}; y_hat (B, C, h, w) after the inverse gain.
-        """
-        y_BCHW = self.analyse(x_B3HW, quality_map_BHW)
-        gain_BCHW = self.latent_gain.at(quality_map_BHW)
-        y_hat_BCHW, likelihoods = self.entropy(y_BCHW, gain_BCHW, quality_map_BHW)
-        latent_BCHW = self.ungain(y_hat_BCHW, quality_map_BHW)
-        return {
-            "x_hat": self.synthesize(latent_BCHW, quality_map_BHW),
-            "likelihoods": likelihoods,
-            "y_hat": latent_BCHW,
-        }
-
-
-def latent_size(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the latent of an image."""
-    return -(-height // STRIDE), -(-width // STRIDE)
+    refine_synthesis = refine_analysis

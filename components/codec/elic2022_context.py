@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.codec.config import HYPER_STRIDE
-from components.codec.entropy_model import SMALLEST_SCALE, anchors, rounded
+from components.codec.entropy_model import anchors
+from components.codec.hyperprior import SMALLEST_SCALE, rounded
 
 if TYPE_CHECKING:
     from components.codec.elic2022 import Elic2022Config

@@ -9,26 +9,13 @@ same pieces one after another, in integers (`exact_elic.py`).
 """
 
 import torch
-from compressai.entropy_models import GaussianConditional
 from compressai.layers import CheckerboardMaskedConv2d
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from components.codec.config import HYPER_STRIDE, CodecConfig
-from components.codec.gains import Gain
-
-SMALLEST_SCALE = 0.11  # below it a Gaussian is a certain zero at 16-bit precision
-
-
-def half(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
-    """Convolution that halves height and width exactly."""
-    return nn.Conv2d(channels_in, channels_out, kernel, stride=2, padding=(kernel - 1) // 2)
-
-
-def double(channels_in: int, channels_out: int, kernel: int) -> nn.ConvTranspose2d:
-    """Transposed convolution that doubles height and width exactly."""
-    padding, extra = (kernel - 1) // 2, kernel % 2
-    return nn.ConvTranspose2d(channels_in, channels_out, kernel, stride=2, padding=padding, output_padding=extra)
+from components.codec.config import CodecConfig
+from components.codec.gains import look_up
+from components.codec.hyperprior import Hyperprior, rounded
+from components.codec.transforms import double, half
 
 
 def anchors(height: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -37,17 +24,11 @@ def anchors(height: int, width: int, device: torch.device | None = None) -> Tens
     return (rows[:, None] + columns[None, :]) % 2 == 0
 
 
-def rounded(x: Tensor) -> Tensor:
-    """Round with the gradient of the identity (straight-through)."""
-    return x + (torch.round(x) - x).detach()
-
-
-class EntropyModel(nn.Module):
+class EntropyModel(Hyperprior):
     """Hyperprior and space-channel context over a latent of `config.latent_channels` channels."""
 
     def __init__(self, config: CodecConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         m, z, side, kernel = config.latent_channels, config.hyper_channels, config.side_channels, config.kernel
         self.hyper_analysis = nn.Sequential(
             nn.Conv2d(m, z, 3, padding=1), nn.ReLU(), half(z, z, kernel), nn.ReLU(), half(z, z, kernel)
@@ -55,13 +36,7 @@ class EntropyModel(nn.Module):
         self.hyper_synthesis = nn.Sequential(
             double(z, z, kernel), nn.ReLU(), double(z, z, kernel), nn.ReLU(), nn.Conv2d(z, side, 3, padding=1)
         )
-        steps = torch.tensor(config.lambdas, dtype=torch.float64).rsqrt()
-        self.hyper_gain = Gain(z, 2 * (steps / steps[0]).sqrt())
-        self.hyper_mean_QC = nn.Parameter(torch.zeros(config.qualities, z))
-        self.hyper_log_scale_QC = nn.Parameter(torch.zeros(config.qualities, z))
         self.quality_side_QS = nn.Parameter(torch.zeros(config.qualities, side))
-        self.log_spread_C = nn.Parameter(torch.zeros(m))  # typical size of each latent channel
-        self.gaussian = GaussianConditional(None, scale_bound=SMALLEST_SCALE)
 
         self.channel_context, self.spatial_context, self.aggregation = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         context, hidden = config.context_channels, config.hidden_channels
@@ -80,38 +55,11 @@ class EntropyModel(nn.Module):
 
     # The pieces, shared by training and the wire.
 
-    def spread(self) -> Tensor:
-        """Typical size of each latent channel, (1, C, 1, 1)."""
-        return self.log_spread_C.exp()[None, :, None, None]
-
-    def hyper_map(self, quality_map_BHW: Tensor) -> Tensor:
-        """Quality of each hyper position: that of its first latent position; (B, ceil(h/4), ceil(w/4))."""
-        return quality_map_BHW[:, ::HYPER_STRIDE, ::HYPER_STRIDE]
-
-    def hyper_latent(self, unit_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
-        """z (B, Cz, ceil(h/4), ceil(w/4)), not yet rounded, from the latent in units of its spread."""
-        height, width = unit_BCHW.shape[-2:]
-        padded = F.pad(unit_BCHW, (0, -width % HYPER_STRIDE, 0, -height % HYPER_STRIDE), mode="replicate")
-        z_BCHW = self.hyper_analysis(padded)
-        return z_BCHW * self.hyper_gain.at(self.hyper_map(quality_map_BHW))
-
-    def hyper_prior(self, quality_map_BHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Means and scales of z, given only the quality of each place."""
-        places = self.hyper_map(quality_map_BHW)
-        means = self.hyper_mean_QC[places].permute(0, 3, 1, 2)
-        scales = self.hyper_log_scale_QC.exp()[places].permute(0, 3, 1, 2)
-        return means, scales
-
     def side(self, z_hat_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
         """Side information (B, S, h, w) for the latent, from the decoded z and the qualities."""
         height, width = quality_map_BHW.shape[-2:]
         features = self.hyper_synthesis(z_hat_BCHW / self.hyper_gain.at(self.hyper_map(quality_map_BHW)))
-        return features[..., :height, :width] + self.quality_side_QS[quality_map_BHW].permute(0, 3, 1, 2)
-
-    def group(self, k: int) -> slice:
-        """The channels of group k."""
-        start = sum(self.config.groups[:k])
-        return slice(start, start + self.config.groups[k])
+        return features[..., :height, :width] + look_up(self.quality_side_QS, quality_map_BHW)
 
     def before(self, k: int, side_BSHW: Tensor, decoded_BCHW: Tensor) -> Tensor:
         """What is known of group k before any of it is decoded; `decoded` in units of spread."""

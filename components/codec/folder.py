@@ -8,10 +8,10 @@ from components.errors import CotamError
 from components.weights import TENSORS, load_safetensors, save_safetensors
 
 if TYPE_CHECKING:
-    from components.codec.elic import Elic
+    from components.codec.transforms import VariableRate
 
 
-def save_codec(folder: str | Path, model: "Elic") -> None:
+def save_codec(folder: str | Path, model: "VariableRate") -> None:
     """Write a codec's folder, weights as float16."""
     from components.codec.published import is_weight
 
@@ -19,18 +19,18 @@ def save_codec(folder: str | Path, model: "Elic") -> None:
     save_safetensors(folder, tensors, model.config.model_dump(mode="json"), half=True)
 
 
-def load_codec(folder: str | Path) -> "Elic":
+def load_codec(folder: str | Path) -> "VariableRate":
     """Build the networks of a codec's folder, in evaluation mode, float32.
 
     Raises:
         CotamError: the folder is missing, damaged, or not a codec's.
     """
-    from components.codec.architectures import build
+    from components.codec.architectures import build, read_config
     from components.codec.published import is_weight
 
     tensors, config = load_safetensors(folder)
     try:
-        model = build(config)
+        model = build(read_config(config))
     except (ValueError, TypeError):
         raise CotamError(f"{folder} does not hold a codec; give a folder made by train_codec.") from None
     missing, unexpected = model.load_state_dict(tensors, strict=False)

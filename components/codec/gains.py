@@ -4,7 +4,9 @@ A codec for ten rates is one network whose features are scaled by vectors g[l][i
 i may differ from place to place, so a map of qualities, not one number, drives the codec.
 """
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 def spread_map(quality_map_BHW: Tensor, factor: int) -> Tensor:
@@ -12,6 +14,14 @@ def spread_map(quality_map_BHW: Tensor, factor: int) -> Tensor:
     if factor == 1:
         return quality_map_BHW
     return quality_map_BHW.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+
+
+def look_up(table_QC: Tensor, quality_map_BHW: Tensor) -> Tensor:
+    """The row of every place, (B, C, h, w). On a GPU as a product: summing the gradient of an index takes it longer."""
+    if table_QC.is_cuda and torch.is_grad_enabled():
+        chosen = F.one_hot(quality_map_BHW, len(table_QC)).to(table_QC.dtype)
+        return (chosen @ table_QC).permute(0, 3, 1, 2)
+    return table_QC[quality_map_BHW].permute(0, 3, 1, 2)
 
 
 class Gain(nn.Module):
@@ -28,7 +38,7 @@ class Gain(nn.Module):
 
     def at(self, quality_map_BHW: Tensor) -> Tensor:
         """Gains (B, C, h, w) for a map of qualities (B, h, w), int64."""
-        return self.log_QC.exp()[quality_map_BHW].permute(0, 3, 1, 2)
+        return look_up(self.log_QC.exp(), quality_map_BHW)
 
     def forward(self, x_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
         """Scale features whose size is a whole multiple of the map's."""

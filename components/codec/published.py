@@ -14,10 +14,13 @@ import torch
 from compressai.models.utils import remap_old_keys
 from torch import Tensor, nn
 
+from components.codec.dcae import Dcae
+from components.codec.dcae_published import is_dcae, published_dcae
 from components.codec.elic2022 import Elic2022, Elic2022Config
 from components.errors import CotamError
 
 StateDict = dict[str, Tensor]
+_OURS = ("log_QC", "log_spread_C", "quality_side_QS", "hyper_mean_QC", "hyper_log_scale_QC")  # not published
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys below which training scripts put the tensors
 
 _HYPER, _Y = "latent_codec.hyper.", "latent_codec.y."
@@ -43,7 +46,9 @@ def load_published(path: str | Path) -> tuple[nn.Module, str]:
         if known(tensors):
             model = build(tensors, path)
             return model.eval(), identity(model)
-    raise CotamError(f"{path} is no checkpoint of a codec that cotam knows; give one of CompressAI's Elic2022Official.")
+    raise CotamError(
+        f"{path} is no checkpoint of a codec that cotam knows; give one of CompressAI's Elic2022Official or of DCAE."
+    )
 
 
 def read_tensors(path: str | Path) -> StateDict:
@@ -76,7 +81,7 @@ def read_tensors(path: str | Path) -> StateDict:
 
 
 def fill(model: nn.Module, tensors: StateDict, path: str | Path) -> None:
-    """Give a model its tensors; gains, which no published model has, stay as they are.
+    """Give a model its tensors; gains and the like, which no published model has, stay as they are.
 
     Args:
         tensors: by the names of `model`; those that are derived from others are passed over.
@@ -90,7 +95,7 @@ def fill(model: nn.Module, tensors: StateDict, path: str | Path) -> None:
 
     needed, given = weights(model.state_dict()), weights(tensors)
     wrong = [name for name in given if name not in needed or given[name].shape != needed[name].shape]
-    wrong += [name for name in needed if name not in given and not name.endswith("log_QC")]
+    wrong += [name for name in needed if name not in given and not name.endswith(_OURS)]
     wrong += [name for name in given if not bool(given[name].isfinite().all())]
     if wrong:
         raise CotamError(f"{path} does not fit the codec that it seems to be ({min(wrong)}); copy it again.")
@@ -145,6 +150,12 @@ def _elic2022_name(name: str) -> str:
     return name
 
 
+def _dcae(tensors: StateDict, path: str | Path) -> Dcae:
+    """A release of DCAE, of any widths."""
+    return published_dcae(remap_old_keys("entropy_bottleneck", tensors), lambda model, named: fill(model, named, path))
+
+
 _FORMATS: list[tuple[Callable[[StateDict], bool], Callable[[StateDict, str | Path], nn.Module]]] = [
     (_is_elic2022, _elic2022),
+    (is_dcae, _dcae),
 ]

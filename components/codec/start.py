@@ -8,7 +8,7 @@ synthesis as the transpose, and everything else adds nothing yet: training start
 import torch
 from torch import Tensor
 
-from components.codec.elic import Elic
+from components.codec.transforms import VariableRate
 
 
 def principal_blocks(features_BCHW: Tensor, keep: int) -> tuple[Tensor, Tensor]:
@@ -27,7 +27,7 @@ def principal_blocks(features_BCHW: Tensor, keep: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def start_from_principal_components(model: Elic, images_B3HW: Tensor) -> None:
+def start_from_principal_components(model: VariableRate, images_B3HW: Tensor) -> None:
     """Set the strided convolutions of an untrained model; images in [0, 1]."""
     features = images_B3HW - 0.5
     for down, up in zip(model.down, reversed(model.up), strict=True):

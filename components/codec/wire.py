@@ -21,11 +21,12 @@ from scipy.special import ndtr
 from torch import Tensor
 
 from components.codec import level_map
-from components.codec.architectures import exact_entropy
+from components.codec.architectures import AnyConfig, exact_entropy
 from components.codec.config import HYPER_STRIDE
 from components.codec.elic import Elic
-from components.codec.entropy_model import SMALLEST_SCALE, anchors
+from components.codec.entropy_model import anchors
 from components.codec.exact_elic import FRACTION_BITS, ROWS
+from components.codec.hyperprior import SMALLEST_SCALE
 from components.errors import CotamError
 
 FRACTION = 1 << FRACTION_BITS  # means are multiples of 1/64
@@ -180,6 +181,13 @@ class Reader:
         return symbols_BN
 
 
+def symbol_count(config: AnyConfig, size: tuple[int, int]) -> int:
+    """Symbols of an image whose latent has this size."""
+    height, width = size
+    hyper = -(-height // HYPER_STRIDE) * -(-width // HYPER_STRIDE)
+    return height * width * config.latent_channels + hyper * config.hyper_channels
+
+
 class Wire:
     """The exact half of a codec.
 
@@ -195,9 +203,7 @@ class Wire:
 
     def symbol_count(self, size: tuple[int, int]) -> int:
         """Symbols of an image whose latent has this size."""
-        height, width = size
-        hyper = -(-height // HYPER_STRIDE) * -(-width // HYPER_STRIDE)
-        return height * width * self.config.latent_channels + hyper * self.config.hyper_channels
+        return symbol_count(self.config, size)
 
     @torch.inference_mode()
     def walk(self, source: Source, maps_BHW: Tensor, y_BCHW: Tensor | None = None) -> tuple[Tensor, list[bytes]]:
@@ -214,7 +220,7 @@ class Wire:
         """
         exact = self.exact
         means, rows = exact.hyper_prior(maps_BHW)
-        z = _next(source, self._hyper_latent(y_BCHW, maps_BHW), means, rows)
+        z = next_part(source, self._hyper_latent(y_BCHW, maps_BHW), means, rows)
         side_BHWS = exact.side(z, maps_BHW)
 
         batch, height, width = maps_BHW.shape
@@ -234,12 +240,12 @@ class Wire:
                 qualities = maps_BP[:, places]
                 means, rows = exact.parameters_of(k, known_BPF[:, places], seen, qualities, channels)
                 values = None if values_BPC is None else values_BPC[:, places, channels]
-                found = _next(source, values, means, rows)
+                found = next_part(source, values, means, rows)
                 y[:, places, channels] = found.int()
                 units_BHWC.flatten(1, 2)[:, places, channels] = exact.units(found, qualities, channels)
         y_CHW = y.transpose(1, 2).unflatten(2, (height, width))
         covered = [
-            _as_bytes(one_z) + _as_bytes(one_y) for one_z, one_y in zip(z.permute(0, 3, 1, 2), y_CHW, strict=True)
+            as_bytes(one_z) + as_bytes(one_y) for one_z, one_y in zip(z.permute(0, 3, 1, 2), y_CHW, strict=True)
         ]
         return y_CHW.float() / FRACTION, covered
 
@@ -255,7 +261,7 @@ class Wire:
         return torch.cat(found).permute(0, 2, 3, 1)
 
 
-def _next(source: Source, values: Tensor | None, means: Tensor, rows: Tensor) -> Tensor:
+def next_part(source: Source, values: Tensor | None, means: Tensor, rows: Tensor) -> Tensor:
     """The next decoded part, in 1/64, from tensors (B, ..., C) whose order in the stream is channel, place."""
 
     def lined(part: Tensor) -> Tensor:
@@ -266,6 +272,6 @@ def _next(source: Source, values: Tensor | None, means: Tensor, rows: Tensor) ->
     return FRACTION * symbols.to(means.device) + means
 
 
-def _as_bytes(values: Tensor) -> bytes:
+def as_bytes(values: Tensor) -> bytes:
     """Multiples of 1/64 as little-endian 32-bit integers."""
     return values.cpu().numpy().astype("<i4").tobytes()

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from components.codec.config import CodecConfig
+from components.codec.architectures import AnyConfig, read_config
 from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.coding import Coder, load_guide
@@ -75,10 +73,10 @@ class Contest:
         guide = load_guide(self.tower, **self.guidance) if self.adapter else None
         return Coder(Codec.from_pretrained(self.codec), guide)
 
-    def _codec_config(self) -> CodecConfig:
+    def _codec_config(self) -> AnyConfig:
         try:
-            return CodecConfig(**read_json(self.codec / "config.json"))
-        except (ValidationError, TypeError):
+            return read_config(read_json(self.codec / "config.json"))
+        except (ValueError, TypeError):
             raise CotamError(f"{self.codec} does not hold a codec; give a folder made by train_codec.") from None
 
 

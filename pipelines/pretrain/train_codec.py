@@ -1,6 +1,8 @@
-"""Train a variable-rate codec at all its rates at once (paper, A.3; design, section 5).
+r"""Train a variable-rate codec at all its rates at once (paper, A.3; design, section 5).
 
     python -m pipelines.pretrain.train_codec --images scenes.npy --out pretrained/codec/elic-micro --steps 6000
+    python -m pipelines.pretrain.train_codec --images scenes.npy --out pretrained/codec/dcae-micro --steps 6000 \
+        --architecture dcae
 
 Every image of a batch has a quality of its own, some a map of qualities. The loss at a place is w (D + lambda R), where
 w = lambda ** -0.6 only balances the rates against each other: at a given lambda both terms shrink about so.
@@ -11,8 +13,12 @@ would have.
 import argparse
 import json
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -20,15 +26,20 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from components.codec.config import STRIDE, CodecConfig
-from components.codec.elic import Elic
+from components.codec.architectures import build, read_config
+from components.codec.config import LAMBDAS, STRIDE, CodecConfig, DcaeConfig
 from components.codec.folder import load_codec, save_codec
 from components.codec.gains import spread_map
 from components.codec.natural import natural_images
 from components.codec.start import start_from_principal_components
+from components.codec.transforms import VariableRate
 from components.files import atomic_dir, write_json
 
+Drawn = TypeVar("Drawn")
+
 BALANCE = 0.6
+MICRO = {"elic": CodecConfig, "dcae": DcaeConfig}  # their defaults
+AHEAD = 4  # batches that are drawn while others are trained on
 
 
 class Pictures:
@@ -44,8 +55,8 @@ class Pictures:
         self.of_leaves = (len(scenes), len(leaves))  # first, count
         self.all_NHW3 = torch.from_numpy(np.concatenate([scenes, leaves])).to(device)
 
-    def draw(self, rng: np.random.Generator, share: float, batch: int) -> Tensor:
-        """(B, 3, H, W) in [0, 1]: scenes and, for `share` of them, dead leaves; flipped and shifted by chance."""
+    def draw(self, rng: np.random.Generator, share: float, batch: int) -> "Places":
+        """Scenes and, for `share` of them, dead leaves; flipped and shifted by chance."""
         numbers, rows, columns = [], [], []
         for _ in range(batch):
             first, count = self.of_leaves if rng.random() < share else self.of_scenes
@@ -54,12 +65,22 @@ class Pictures:
             top, left = rng.integers(0, 17, 2)
             rows.append(_places(self.side, top - 8, upside_down))
             columns.append(_places(self.side, left - 8, mirrored))
-        n_B11, rows_BH1, columns_B1W = (
-            torch.from_numpy(index).to(self.all_NHW3.device)
-            for index in (np.array(numbers)[:, None, None], np.stack(rows)[:, :, None], np.stack(columns)[:, None])
-        )
+        return Places(np.array(numbers)[:, None, None], np.stack(rows)[:, :, None], np.stack(columns)[:, None])
+
+    def cut(self, places: "Places") -> Tensor:
+        """(B, 3, H, W) in [0, 1]."""
+        device = self.all_NHW3.device
+        n_B11, rows_BH1, columns_B1W = (torch.from_numpy(index).to(device) for index in places)
         batch_B3HW = self.all_NHW3[n_B11, rows_BH1, columns_B1W].permute(0, 3, 1, 2).float() / 255
         return batch_B3HW.contiguous(memory_format=torch.channels_last)
+
+
+class Places(NamedTuple):
+    """Which pixels make a batch: numbers (B, 1, 1), rows (B, H, 1) and columns (B, 1, W), int64."""
+
+    numbers: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
 
 
 def _places(side: int, shift: int, flipped: bool) -> NDArray[np.int64]:
@@ -91,7 +112,7 @@ class Step:
     bpp_B: Tensor
 
 
-def rate_distortion(model: Elic, x_B3HW: Tensor, maps_BHW: Tensor) -> Step:
+def rate_distortion(model: VariableRate, x_B3HW: Tensor, maps_BHW: Tensor) -> Step:
     """Forward pass and loss."""
     out = model(x_B3HW, maps_BHW)
     lambdas = torch.tensor(model.config.lambdas, device=x_B3HW.device)
@@ -111,7 +132,7 @@ def rate_distortion(model: Elic, x_B3HW: Tensor, maps_BHW: Tensor) -> Step:
 class Run:
     """Weights, their running mean, the optimizer and the clock: all that a checkpoint holds."""
 
-    def __init__(self, model: Elic, rate: float):
+    def __init__(self, model: VariableRate, rate: float):
         self.model, self.step, self.seconds, self.usual_norm = model, 0, 0.0, 0.0
         self.optimizer = torch.optim.Adam(model.parameters(), lr=rate)
         self.mean = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -167,19 +188,25 @@ class Run:
 
 
 class Meter:
-    """Running PSNR and rate of every quality, over images of one quality only."""
+    """Running PSNR and rate of every quality, over images of one quality only. Read when it is printed."""
 
     def __init__(self, qualities: int):
-        self.mse, self.bpp = [None] * qualities, [None] * qualities
+        self.mse, self.bpp, self.unread = [None] * qualities, [None] * qualities, []
 
     def add(self, maps_BHW: Tensor, step: Step) -> None:
-        for quality_map, mse, bpp in zip(maps_BHW, step.mse_B.tolist(), step.bpp_B.tolist(), strict=True):
-            q = int(quality_map[0, 0])
-            if (quality_map == q).all():
-                for store, value in ((self.mse, mse), (self.bpp, bpp)):
-                    store[q] = value if store[q] is None else 0.98 * store[q] + 0.02 * value
+        self.unread.append((maps_BHW, step.mse_B, step.bpp_B))
+
+    def _read(self) -> None:
+        for maps_BHW, mse_B, bpp_B in self.unread:
+            for quality_map, mse, bpp in zip(maps_BHW, mse_B.tolist(), bpp_B.tolist(), strict=True):
+                q = int(quality_map[0, 0])
+                if (quality_map == q).all():
+                    for store, value in ((self.mse, mse), (self.bpp, bpp)):
+                        store[q] = value if store[q] is None else 0.98 * store[q] + 0.02 * value
+        self.unread.clear()
 
     def __str__(self) -> str:
+        self._read()
         return "  ".join(
             f"q{q} {-10 * np.log10(mse):.2f}dB@{bpp:.3f}"
             for q, (mse, bpp) in enumerate(zip(self.mse, self.bpp, strict=True))
@@ -192,23 +219,40 @@ def learning_rate(peak: float, progress: float, step: int) -> float:
     return peak * min(1, (step + 1) / 100) * (0.01 + 0.99 * (1 + np.cos(np.pi * min(progress, 1))) / 2)
 
 
+def ahead(draw: Callable[[int], Drawn], first: int) -> Iterator[Drawn]:
+    """draw(first), draw(first + 1), ... without end, a few of them in a thread before they are asked for."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = deque(thread.submit(draw, first + n) for n in range(AHEAD))
+        while True:
+            first += 1
+            waiting.append(thread.submit(draw, first + AHEAD - 1))
+            yield waiting.popleft().result()
+
+
+def starting_model(args: argparse.Namespace, start: Path | None, scenes: NDArray, leaves: NDArray) -> VariableRate:
+    """The networks to train: those of a checkpoint (without its weights), of a codec, or a block transform."""
+    if start is not None and not (start / "state.json").exists():
+        return load_codec(start).train()
+    if start is not None:
+        return build(read_config(json.loads((start / "state.json").read_text())["config"]))
+    model = build(MICRO[args.architecture]())
+    sample = np.concatenate([scenes[:: max(1, len(scenes) // 384)][:384], leaves[:128]])
+    start_from_principal_components(model, torch.from_numpy(sample).permute(0, 3, 1, 2).float() / 255)
+    return model
+
+
 def train(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.allow_tf32 = False  # the chain needs all of float32 (`components.codec.transforms`)
     torch.manual_seed(args.seed)
     scenes = np.load(args.images, allow_pickle=False)
     leaves = natural_images(args.leaves, args.seed, scenes.shape[1])
     pictures = Pictures(scenes, leaves, torch.device(args.device))
-    qualities = list(range(len(CodecConfig().lambdas))) if args.only_quality is None else [args.only_quality]
+    qualities = list(range(len(LAMBDAS))) if args.only_quality is None else [args.only_quality]
 
     checkpoint = args.checkpoint or args.out.with_name(args.out.name + ".checkpoint")
     start = args.start or (checkpoint if (checkpoint / "state.json").exists() else None)
-    if start is not None and not (start / "state.json").exists():
-        model = load_codec(start).train()
-    else:
-        model = Elic(CodecConfig())
-        if start is None:
-            sample = np.concatenate([scenes[:: max(1, len(scenes) // 384)][:384], leaves[:128]])
-            start_from_principal_components(model, torch.from_numpy(sample).permute(0, 3, 1, 2).float() / 255)
+    model = starting_model(args, start, scenes, leaves)
     model.to(args.device, memory_format=torch.channels_last)
     model.fast(not args.float32)
     run = Run(model, args.rate)
@@ -216,23 +260,26 @@ def train(args: argparse.Namespace) -> None:
         run.load(start)
         print(f"resumed at step {run.step}", flush=True)
 
+    def draw(step: int) -> tuple[Places, Tensor]:
+        rng = np.random.default_rng((args.seed, step))
+        places = pictures.draw(rng, args.natural, args.batch)
+        return places, draw_maps(rng, qualities, args.batch, pictures.side // STRIDE, args.maps)
+
     meter, began, before = Meter(len(model.config.lambdas)), time.monotonic(), run.seconds
-    while True:
+    for places, drawn_maps_BHW in ahead(draw, run.step):
         progress = run.step / args.steps if args.steps else run.seconds / 60 / args.minutes
         if progress >= 1:
             break
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(args.rate, progress, run.step)
-        rng = np.random.default_rng((args.seed, run.step))
         torch.manual_seed(args.seed * 1_000_003 + run.step)
-        x_B3HW = pictures.draw(rng, args.natural, args.batch)
-        maps_BHW = draw_maps(rng, qualities, args.batch, x_B3HW.shape[-1] // STRIDE, args.maps).to(args.device)
+        x_B3HW, maps_BHW = pictures.cut(places), drawn_maps_BHW.to(args.device)
         step = rate_distortion(model, x_B3HW, maps_BHW)
         run.optimizer.zero_grad(set_to_none=True)
         step.loss.backward()
         run.update()
         run.seconds = before + time.monotonic() - began
-        meter.add(maps_BHW, step)
+        meter.add(drawn_maps_BHW, step)
         if run.step % args.every == 0:
             print(
                 f"step {run.step}  {run.seconds / 60:.1f} min  {progress:.0%}  loss {step.loss:.4f}  {meter}",
@@ -252,6 +299,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the codec's folder")
     parser.add_argument("--checkpoint", type=Path, help="default: OUT.checkpoint; a run goes on from it if it exists")
     parser.add_argument("--start", type=Path, help="go on from this checkpoint, or from a codec's weights")
+    parser.add_argument("--architecture", choices=MICRO, default="elic", help="of a new codec (default: %(default)s)")
     length = parser.add_mutually_exclusive_group(required=True)
     length.add_argument("--steps", type=int)
     length.add_argument("--minutes", type=float)
