@@ -30,8 +30,8 @@ class Refine(Branches):
     """
 
     def __init__(self, channels: int, blocks: int, attention: bool = False):
-        last = [Attention(channels)] if attention else []
-        super().__init__([*(Bottleneck(channels) for _ in range(blocks)), *last])
+        branches = [Bottleneck(channels) for _ in range(blocks)]
+        super().__init__([*branches, Attention(channels)] if attention else branches)
 
 
 class Elic(VariableRate):
