@@ -10,7 +10,8 @@ before. Every way takes arrays and gives arrays; what that costs in conversions 
 - `constriction, tables`: rANS with the same chances; each part is sorted by row, and every row is one call.
 - `constriction, gaussians`: rANS with the chances computed from each symbol's scale while it codes; one call a part.
 
-Runs are in turns, in changing order; a ratio is taken within a round. The package is an extra: `cotam[bench]`.
+Runs are in turns, in changing order; a ratio is taken within a round. `make setup` does not install the package; `pip
+install constriction` does.
 """
 
 import argparse
@@ -132,7 +133,7 @@ def _constriction():
     try:
         from constriction import stream
     except ImportError:
-        raise CotamError("The package constriction is not there; install it with: pip install cotam[bench].") from None
+        raise CotamError("The package constriction is not there; install it with: pip install constriction.") from None
     return stream
 
 

@@ -68,7 +68,8 @@ def spend(work: Callable[[], object]) -> tuple[Spent, object]:
     """What a piece of work takes, and gives."""
     clock, processor = time.perf_counter(), time.process_time()
     result = work()
-    return (time.perf_counter() - clock, time.process_time() - processor), result
+    # A clock of coarse ticks may not have moved.
+    return (time.perf_counter() - clock, max(time.process_time() - processor, 1e-9)), result
 
 
 class Stages:

@@ -293,7 +293,7 @@ def test_a_codec_folder_reads_back_and_names_what_is_wrong(folder, tmp_path):
 
 
 def test_training_and_the_wire_predict_the_same(shipped, scenes):
-    """`forward` (float32, straight-through) and the wire (float64, rounded means) decode nearly the same latent."""
+    """`forward` (float32, straight-through) and the wire (integers, rounded means) decode nearly the same latent."""
     x = torch.from_numpy(np.stack(scenes)).permute(0, 3, 1, 2).float() / 255
     with torch.no_grad():
         trained = shipped.model(x, torch.full((len(scenes), 8, 8), 6))["y_hat"].numpy()

@@ -64,7 +64,8 @@ def test_a_map_of_one_quality_is_like_any_other(codec, pictures):
 @pytest.mark.parametrize("quality", [0, 4, 9])
 def test_rounding_stays_within_the_limits(codec, fast_codec, pictures, quality):
     plain, fast = (c.encode(pictures, quality) for c in (codec, fast_codec))
-    assert sum(map(len, fast)) == pytest.approx(sum(map(len, plain)), rel=0.005)
+    # Streams have whole words of four bytes: on pictures this small one may be half a per cent.
+    assert sum(map(len, fast)) == pytest.approx(sum(map(len, plain)), rel=0.005, abs=16)
     for picture, mine, other in zip(pictures, fast_codec.decode(fast), codec.decode(plain), strict=True):
         assert psnr(other.image, mine.image) > 45
         assert psnr(picture, mine.image) > psnr(picture, other.image) - 0.1

@@ -17,7 +17,7 @@ from pipelines.pretrain.document import PAGE, page
 from pipelines.pretrain.evaluate_mllm import MARGIN, QuestionOnly, accuracies, ask_all, attention_auc, examine, reached
 
 MEGABYTES = {"clip": 7, "mllm": 7, "codec": 3.1}
-"""At most, per folder (design, section 4)."""
+"""At most, per folder, headers of the files included (docs/models.md)."""
 MLLM = PRETRAINED / "mllm/micro-llava"
 METRICS = PRETRAINED / "mllm/micro-llava.metrics.json"
 SCENES = 60

@@ -13,7 +13,7 @@ from components.codec.level_map import quality_map
 from components.paths import ROOT
 from tests.test_codec import assert_same, maps, pictures, tiny_codec_folder
 
-CODECS = sorted(path.parent for path in (ROOT / "pretrained/codec").glob("*/config.json"))
+CODECS = [ROOT / "pretrained/codec/elic-micro"]  # others are never cut
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 9), st.integers(1, 25))

@@ -37,6 +37,7 @@ from components.codec.wire import Quantizer, Reader, Wire
 from components.errors import CotamError
 from components.weights import resolve
 
+LARGEST_WHOLE = 1 << 22  # pixels that a codec without tiles takes at once; a few GB
 PIXELS_AT_ONCE = 1 << 19  # 32 images of 128 x 128: beyond that a batch is no faster, only larger
 
 Levels = NDArray[np.int8]
@@ -78,8 +79,17 @@ class Codec:
         self.device = torch.device(device)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)
         self.model_id = identity
-        self.wire = DcaeWire(self.model) if isinstance(self.model, Dcae) else Wire(self.model, self.device)
         self.transforms = FastTransforms(self.model, short_type(self.device)) if fast else self.model
+
+    @cached_property
+    def wire(self) -> Wire | DcaeWire:
+        """Made when it is first used: before a fork, nothing may compute."""
+        return DcaeWire(self.model) if isinstance(self.model, Dcae) else Wire(self.model, self.device)
+
+    @property
+    def maximum_pixels(self) -> int:
+        """Of an image: our own ELIC works in tiles and bands, the others need the whole image's features at once."""
+        return MAXIMUM_PIXELS if isinstance(self.model, Elic) else LARGEST_WHOLE
 
     @classmethod
     def from_pretrained(
@@ -167,7 +177,7 @@ class Codec:
         """
         opened = []
         for place, stream in enumerate(streams):
-            header, payload = unpack(stream, maximum_pixels)
+            header, payload = unpack(stream, min(maximum_pixels, self.maximum_pixels))
             self._check_origin(header)
             opened.append((place, header, payload))
         decoded: dict[int, Decoded] = {}
@@ -234,7 +244,7 @@ class Codec:
                 raise CotamError(f"There is no quality {q}; choose 0 (fewest bits) to {self.config.qualities - 1}.")
             pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
             height, width = pixels.shape[:2]
-            check_size(width, height)
+            check_size(width, height, self.maximum_pixels)
             levels = None if grid is None else level_map.check(np.asarray(grid))
             size = latent_size(height, width)
             jobs.append(_Job(place, pixels, q, levels, level_map.quality_map(q, size, levels, self.config.qualities)))
@@ -254,8 +264,8 @@ class Codec:
 
     def _tiles(self, map_1HW: Tensor, transform: str) -> list[tiles.Tile]:
         _, height, width = map_1HW.shape
-        # Swin windows lie on a grid of the whole image: DCAE is not cut.
-        large = height * width * STRIDE**2 > tiles.WHOLE and not isinstance(self.model, Dcae)
+        # Others than our own ELIC are not cut: Swin windows, for one, lie on a grid of the whole image.
+        large = height * width * STRIDE**2 > tiles.WHOLE and isinstance(self.model, Elic)
         return tiles.cut((height, width), getattr(self._halos, transform)) if large else [tiles.whole(height, width)]
 
     def _analyse(self, pixels: NDArray[np.uint8], map_1HW: Tensor) -> Tensor:

@@ -86,10 +86,15 @@ def activation(values: Tensor) -> Tensor:
 def _multiplies_bytes() -> bool:
     """Whether this processor multiplies int8 matrices with 32-bit sums.
 
-    Without VNNI instructions, oneDNN adds pairs of products in 16 bits, where they can saturate.
+    Without VNNI instructions, oneDNN adds pairs of products in 16 bits, where they can saturate; also where it was told
+    to do without them (ONEDNN_MAX_CPU_ISA). So the largest products are tried.
     """
     known = getattr(torch.cpu, "_is_vnni_supported", None)
-    return bool(known and known() and torch.backends.mkldnn.is_available())
+    if not (known and known() and torch.backends.mkldnn.is_available()):
+        return False
+    left_MK = torch.tensor([127, -128], dtype=torch.int8).repeat(16)[:, None].repeat(1, 640)
+    right_KO = torch.tensor([127, -127], dtype=torch.int8).repeat(16).repeat(640, 1)
+    return torch.equal(torch._int_mm(left_MK, right_KO).long(), left_MK.long() @ right_KO.long())
 
 
 @dataclass(frozen=True)
@@ -208,7 +213,7 @@ def _digits(a: Tensor, largest: int) -> Iterator[Tensor]:
     yield a.to(torch.int8)
 
 
-@lru_cache(256)
+@lru_cache(32)
 def _neighbours(
     height: int, width: int, offsets: tuple[tuple[int, int], ...], parity: int | None, device: torch.device
 ) -> Tensor:

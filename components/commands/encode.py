@@ -125,6 +125,8 @@ def _outdated(pairs: "list[Pair]", args: argparse.Namespace) -> "list[Pair]":
     from components.commands.folders import is_newer
     from components.weights import resolve
 
+    if Path(args.codec).is_file():  # a published checkpoint, which has its name only once it is loaded
+        return pairs
     codec = model_id(resolve(args.codec))
 
     def current(pair: "Pair") -> bool:
