@@ -37,7 +37,7 @@ def test_what_is_written_in_one_way_is_read_in_another(shipped, name):
 def test_a_difference_would_be_seen(shipped):
     pictures = items()
     bench.write(shipped, pictures, bench.PLAIN)
-    product = shipped.wire.exact.aggregation[2][1]
+    product = shipped.wire.exact.exact.aggregation[2][1]
     product.offset_O += 1 << 12  # less than a thousandth of a unit
     try:
         assert bench.read(shipped, pictures, bench.PLAIN) > 0
