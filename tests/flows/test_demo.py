@@ -2,6 +2,7 @@
 
 import httpx
 
+from components import config
 from components.files import read_json, sha256, sha256_tree
 from components.tracking.client import TrackingClient, tags
 from flows import services
@@ -88,7 +89,9 @@ def test_curves_are_metrics_over_thousandths_of_a_bit_per_pixel(running):
 def test_every_setting_is_a_parameter_of_the_run(running):
     _, [newest, *_] = experiments(running)
     params = {param["key"]: param["value"] for param in newest["data"]["params"]}
-    assert params["adapter.lambda_low"] == "0.1" and params["scenes.images"] == "6000"
+    settings = config.load(running / "params.yaml")
+    assert params["adapter.lambda_low"] == str(settings.adapter.lambda_low)
+    assert params["scenes.images"] == str(settings.scenes.images)
 
 
 def test_all_of_prefect_yaml_is_deployed(running):
