@@ -54,7 +54,7 @@ def test_every_way_is_compared_with_the_codec_alone(settings, adapter, capsys):
     assert set(result["ways"]) == {"clean", *bench.WAYS}
     sizes = {way: [point["bpp"] for point in entry["curve"]] for way, entry in result["ways"].items()}
     assert sizes["plain+adapter"] == sizes["plain"] and sizes["guided+adapter"] == sizes["guided"]
-    assert len({tuple(sizes[way]) for way in ("plain", "guided", "shuffled", "graph")}) == 4
+    assert all(sizes[way] != sizes["plain"] for way in ("guided", "shuffled", "graph"))
     # A new adapter says nothing, so it changes no answer.
     scores = {way: [point["scores"] for point in entry["curve"]] for way, entry in result["ways"].items()}
     assert scores["plain+adapter"] == scores["plain"] and scores["guided+adapter"] == scores["guided"]
