@@ -122,7 +122,7 @@ def test_the_shipped_tower_raises_objects_more_often_than_background():
     pictures = [render(scene) for scene in scenes]
     levels = load_guide(ROOT / guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)(pictures)
     assert levels.shape == (24, guidance.grid, guidance.grid)
-    assert set(np.unique(levels)) == {-1, 0, 1}
+    assert {0, 1} <= set(np.unique(levels)) <= {-1, 0, 1}  # a tower that looks at little of the image lowers nothing
     masks = np.stack([object_mask(scene) for scene in scenes]).astype(bool)
     cell = masks.shape[-1] // guidance.grid
     over_pixels = levels.repeat(cell, 1).repeat(cell, 2)

@@ -23,6 +23,7 @@ from tests.small_checkout import CODEC, scenes, write_checkout, write_small_benc
 SETTINGS = {"evaluation.qualities": "[0, 4]"}
 METHODS = {CODEC: ["0", "4"], "cotam": ["0", "4"], "jpeg": ["5", "50"], "webp": ["5"]}
 STYLES = {"bench": 6, "train": 3}
+GRID = config.load().guidance.grid
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_streams_decode_to_the_pictures_whose_psnr_is_reported(checkout, rates, 
         found = coded(files, style, method, quality)
         if method in (CODEC, "cotam"):
             decoded = [one.image for one in codec.decode(list(found.values()))]
-            assert {unpack(stream)[0].grid for stream in found.values()} == {None if method == CODEC else (4, 4)}
+            assert {unpack(stream)[0].grid for stream in found.values()} == {None if method == CODEC else (GRID, GRID)}
         else:
             decoded = [np.array(Image.open(io.BytesIO(content))) for content in found.values()]
         entry = rates["styles"][style]["methods"][method][quality]["psnr"]
@@ -114,10 +115,11 @@ def test_streams_decode_to_the_pictures_whose_psnr_is_reported(checkout, rates, 
 def test_the_map_costs_what_the_files_hold(checkout, rates, files):
     codec = Codec.from_pretrained(checkout.root / "pretrained/codec/elic-micro")
     streams = coded(files, "bench", "cotam", "4").values()
-    levels = [(one.level_map[::2, ::2] - 4).astype(np.int8) for one in codec.decode(list(streams))]
+    apart = 8 // GRID  # latent positions of a cell, of the eight in 128 pixels
+    levels = [(one.level_map[::apart, ::apart] - 4).astype(np.int8) for one in codec.decode(list(streams))]
     assert {-1, 0, 1} >= set(np.unique(levels)) > {0}
     costs = [cost_bits(grid) for grid in levels]
-    assert rates["map_bits"]["cells"] == 16
+    assert rates["map_bits"]["cells"] == GRID**2
     assert rates["map_bits"]["mean"] == pytest.approx(np.mean(costs))
     assert rates["map_bits"]["max"] == pytest.approx(max(costs))
     assert 0 < rates["map_bits"]["share"] < 1
