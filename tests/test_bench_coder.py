@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks import entropy_coding as bench
+from benchmarks import coder as bench
 from components.codec import Codec
 from components.codec.wire import write
 from tests.small_checkout import scenes, tiny_codec_folder

@@ -19,7 +19,6 @@ BENCHMARKS = {
     "fuzz": "what damaged streams do to the decoder: a clear error or the right latent, in bounded memory",
     "memory": "memory and time of an image of 8192 x 8192 pixels",
 }
-SCRIPTS = {"coder": "entropy_coding"}  # where the file's name is another
 
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
@@ -38,7 +37,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run benchmarks/NAME.py of the checkout."""
-    script = ROOT / "benchmarks" / f"{SCRIPTS.get(args.name, args.name)}.py"
+    script = ROOT / "benchmarks" / f"{args.name}.py"
     if not script.is_file():
         raise CotamError(f"{script} is not there; run cotam from a checkout of the project.")
     search = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)

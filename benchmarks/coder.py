@@ -1,6 +1,6 @@
 """Which entropy coder is fastest on our own symbols and tables: CompressAI's, or the package `constriction`.
 
-    cotam bench coder [--json]         or: python benchmarks/entropy_coding.py --rounds 9
+    cotam bench coder [--json]         or: python benchmarks/coder.py --rounds 9
 
 Latents of photographs, as the codec codes them: all symbols are known when a stream is written, but it is read in parts
 (the hyper latent, then every group's anchors and their other half), as what a part's rows are depends on the parts
