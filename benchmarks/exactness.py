@@ -1,6 +1,6 @@
 """Streams written in one way and read in another: how many decode to another latent, and what exactness costs in rate.
 
-    cotam bench exactness [--json]     or: python benchmarks/exactness.py --scenes 40 --device cuda
+    cotam bench exactness [--json]     or: python -m benchmarks.exactness --scenes 40 --device cuda
 
 Writer and reader differ in threads, oneDNN, batch and order, precision of the transforms, the way in which integers are
 summed, or (with --device cuda) in the machine's half that computes. The yardstick is the same trained networks with an

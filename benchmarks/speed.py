@@ -1,6 +1,6 @@
 """How long full-width ELIC takes in our hands and in CompressAI's, with the same weights, and where the time goes.
 
-    cotam bench speed [--json]         or: python benchmarks/speed.py --pictures 4 --rounds 3
+    cotam bench speed [--json]         or: python -m benchmarks.speed --pictures 4 --rounds 3
 
 The trained micro codec, widened to full width without changing its function (benchmarks/widen.py), codes photographs
 of 512 x 768 pixels at three rates: with our `encode` and `decode`, transforms fast, and with CompressAI's `compress`
