@@ -35,8 +35,9 @@ from components.progress import track
 from components.scenes import render, sample_scene
 
 if TYPE_CHECKING:
-    from components.adapter import LatentAdapter
+    from components.adapter import AdapterConfig, LatentAdapter
     from components.codec import Codec
+    from components.codec.transforms import VariableRate
     from components.mllm import Mllm
     from components.vision import ClipTower
 
@@ -92,6 +93,20 @@ def measure(scenes: int, rounds: int, codec_name: str, mllm_name: str) -> dict:
     }
 
 
+def adapter_config(codec: "Codec | VariableRate", tower: "ClipTower", sizes: config.Adapter) -> "AdapterConfig":
+    """The sizes of an adapter between a codec (or its networks) and a tower, as the pipeline trains it."""
+    from components.adapter import AdapterConfig
+
+    return AdapterConfig(
+        latent_channels=codec.config.latent_channels,
+        feature_dim=tower.width,
+        grid=tower.grid,
+        qualities=codec.config.qualities,
+        width=sizes.width,
+        heads=sizes.heads,
+    )
+
+
 def adapter_between(
     codec: "Codec", tower: "ClipTower", sizes: config.Adapter, trained: Path
 ) -> tuple["LatentAdapter", bool]:
@@ -103,16 +118,9 @@ def adapter_between(
         trained: a folder whose adapter is taken if it is there, of this version, and has these sizes; else one is
             made up, which takes as long.
     """
-    from components.adapter import AdapterConfig, LatentAdapter
+    from components.adapter import LatentAdapter
 
-    wanted = AdapterConfig(
-        latent_channels=codec.config.latent_channels,
-        feature_dim=tower.width,
-        grid=tower.grid,
-        qualities=codec.config.qualities,
-        width=sizes.width,
-        heads=sizes.heads,
-    )
+    wanted = adapter_config(codec, tower, sizes)
     with contextlib.suppress(CotamError):
         adapter = LatentAdapter.load(trained)
         if adapter.config == wanted:
@@ -198,13 +206,13 @@ def rates(codec: "Codec", pictures: Pictures, name: str) -> dict:
     def by_codec(quality: int) -> tuple[float, float]:
         streams = codec.encode(originals, quality)
         decoded = [found.image for found in codec.decode(streams)]
-        return _point(originals, decoded, [len(stream) - header_bytes(stream) for stream in streams])
+        return mean_point(originals, decoded, [len(stream) - header_bytes(stream) for stream in streams])
 
     def by(write: Callable) -> Callable[[int], tuple[float, float]]:
         def point(quality: int) -> tuple[float, float]:
             files = [write(picture, quality) for picture in originals]
             decoded = [conventional.decode(file) for file in files]
-            return _point(originals, decoded, [len(file) - conventional.header_bytes(file) for file in files])
+            return mean_point(originals, decoded, [len(file) - conventional.header_bytes(file) for file in files])
 
         return point
 
@@ -227,8 +235,8 @@ def rates(codec: "Codec", pictures: Pictures, name: str) -> dict:
     }
 
 
-def _point(originals: list[np.ndarray], decoded: list[np.ndarray], sizes: list[int]) -> tuple[float, float]:
-    """Bits per pixel without headers, and PSNR; means over the pictures."""
+def mean_point(originals: list[np.ndarray], decoded: list[np.ndarray], sizes: list[int]) -> tuple[float, float]:
+    """Bits per pixel of files of these sizes in bytes, and PSNR in dB; means over the pictures."""
     bpp = [8 * size / (image.shape[0] * image.shape[1]) for size, image in zip(sizes, originals, strict=True)]
     scores = [psnr(image, found) for image, found in zip(originals, decoded, strict=True)]
     return float(np.mean(bpp)), float(np.mean(scores))

@@ -19,12 +19,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.codec import adapter_config
 from components import config
-from components.adapter import AdapterConfig, LatentAdapter
+from components.adapter import LatentAdapter
 from components.adapter.losses import high_loss, low_loss
 from components.codec.folder import load_codec
 from components.codec.guidance import quantize
 from components.codec.level_map import quality_map
+from components.codec.transforms import latent_size
 from components.environment import be_quiet
 from components.training.draws import GUIDED_SHARE
 from components.training.optimizer import make_optimizers
@@ -67,7 +69,7 @@ class Source:
         guidance, tower = self.settings.guidance, self.tower
         pixels_B3HW = self.guide.geometry.transform(x_B3HW)
         levels_BGG = quantize(self.guide.cls_attention(pixels_B3HW, guidance.layers), guidance.grid, guidance.k)
-        size = tuple(side // 16 for side in pictures.shape[1:3])
+        size = latent_size(*pictures.shape[1:3])
         maps = [
             quality_map(int(quality), size, levels if with_map else None, self.codec.config.qualities)
             for quality, levels, with_map in zip(qualities, levels_BGG, guided, strict=True)
@@ -118,14 +120,7 @@ def train(source: Source, minutes: float, batch: int, seed: int) -> LatentAdapte
     settings, tower = source.settings.adapter, source.tower
     rng = np.random.default_rng(seed)
     torch.manual_seed(seed)
-    sizes = AdapterConfig(
-        latent_channels=source.codec.config.latent_channels,
-        feature_dim=tower.width,
-        grid=tower.grid,
-        qualities=source.codec.config.qualities,
-        width=settings.width,
-        heads=settings.heads,
-    )
+    sizes = adapter_config(source.codec, tower, settings)
     adapter = LatentAdapter(sizes)
     sample = {name: tensor.cpu() for name, tensor in source.draw(rng, min(SAMPLE, len(source.training))).items()}
     adapter.set_scales(*measure_units(sample, tower.grid, sizes.qualities))

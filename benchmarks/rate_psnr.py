@@ -1,14 +1,14 @@
 """Rate and PSNR of codecs on scenes of the benchmarks' style, from real streams.
 
-    python benchmarks/rate_psnr.py pretrained/codec/elic-micro pretrained/codec/dcae-micro
+    python -m benchmarks.rate_psnr pretrained/codec/elic-micro pretrained/codec/dcae-micro
 """
 
 import argparse
 
 import numpy as np
 
+from benchmarks.codec import mean_point
 from components.codec.codec import Codec
-from components.evaluation.pictures import psnr
 from components.scenes import render, sample_scene
 
 
@@ -16,8 +16,7 @@ def measure(codec: Codec, pictures: list[np.ndarray], quality: int) -> tuple[flo
     """Mean bits per pixel and mean PSNR in dB."""
     streams = codec.encode(pictures, quality)
     decoded = codec.decode(streams)
-    bpp = [8 * len(stream) / picture[..., 0].size for stream, picture in zip(streams, pictures, strict=True)]
-    return float(np.mean(bpp)), float(np.mean([psnr(d.image, p) for d, p in zip(decoded, pictures, strict=True)]))
+    return mean_point(pictures, [one.image for one in decoded], [len(stream) for stream in streams])
 
 
 def main() -> None:

@@ -76,8 +76,9 @@ def run(args: argparse.Namespace) -> int:
     from components.codec.container import MAXIMUM_PIXELS, read_stream, unpack
     from components.commands.output import STANDARD, check_output, read_standard, say, write_output
 
+    most = args.maximum_pixels or MAXIMUM_PIXELS
     if args.file.is_dir():
-        return _run_folder(args)
+        return _run_folder(args, most)
     suffix = f".{args.format or 'png'}" if args.out == STANDARD else args.out.suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
@@ -85,14 +86,13 @@ def run(args: argparse.Namespace) -> int:
     if args.format and FORMATS[suffix] != FORMATS[f".{args.format}"]:
         raise CotamError(f"{args.out} is no name for the format {args.format}; leave out --format or end it in that.")
     check_output(args.out, args.file)
-    most = args.maximum_pixels or MAXIMUM_PIXELS
     if args.file == STANDARD:
         stream = read_standard()
         unpack(stream, most)
     else:
         stream = read_stream(args.file, most)  # before the slow imports: a mistyped name is answered at once
 
-    decode = _decoder(args)
+    decode = _decoder(args, most)
     try:
         content, report = decode(stream, suffix)
     except CotamError as error:
@@ -105,9 +105,9 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run_folder(args: argparse.Namespace) -> int:
-    """Decode every stream of a folder."""
-    from components.codec.container import MAXIMUM_PIXELS, read_stream
+def _run_folder(args: argparse.Namespace, most: int) -> int:
+    """Decode every stream of a folder, of images with at most so many pixels."""
+    from components.codec.container import read_stream
     from components.commands import folders
     from components.commands.output import write_output
 
@@ -116,12 +116,12 @@ def _run_folder(args: argparse.Namespace) -> int:
     plan = folders.plan(args.file, out, {".cotam"}, suffix)
 
     def start() -> folders.Convert:
-        decode = _decoder(args)
+        decode = _decoder(args, most)
 
         def convert(source: Path, target: Path) -> dict:
             if target.exists() and not args.overwrite:
                 raise CotamError(f"{target} is older than {source}; is it the original? --overwrite replaces it.")
-            content, report = decode(read_stream(source, args.maximum_pixels or MAXIMUM_PIXELS), suffix)
+            content, report = decode(read_stream(source, most), suffix)
             write_output(target, content)
             return {"file": str(target), "source": str(source)} | report
 
@@ -134,15 +134,13 @@ def _run_folder(args: argparse.Namespace) -> int:
     return folders.report(out, plan, results, args.json, lambda made: "")
 
 
-def _decoder(args: argparse.Namespace) -> Callable[[bytes, str], tuple[bytes, dict]]:
+def _decoder(args: argparse.Namespace, most: int) -> Callable[[bytes, str], tuple[bytes, dict]]:
     """Load the codec; the function that turns a stream into an image file (by suffix) and says what it held."""
     from PIL import Image
 
     from components.codec.codec import Codec
-    from components.codec.container import MAXIMUM_PIXELS
 
     codec = Codec.from_pretrained(args.codec, fast=args.fast)
-    most = args.maximum_pixels or MAXIMUM_PIXELS
 
     def decode(stream: bytes, suffix: str) -> tuple[bytes, dict]:
         [decoded] = codec.decode([stream], most)
