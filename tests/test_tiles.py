@@ -86,13 +86,13 @@ def test_tiles_give_what_the_whole_gives(folder, monkeypatch):
     [image], [levels] = pictures([(327, 410)]), maps(1)
     map_1HW = torch.from_numpy(quality_map(5, codec.latent_size(327, 410), levels, codec.config.qualities))[None]
     with torch.inference_mode():
-        y_whole = codec._analyse(image, map_1HW)
+        y_whole = codec._analyse([image], map_1HW)
         stream = codec.encode([image], 5, [levels])[0]
         whole = codec.decode([stream])[0]
         cut = tiles.cut
         monkeypatch.setattr(tiles, "WHOLE", 4096)
         monkeypatch.setattr(tiles, "cut", lambda size, halo: cut(size, halo, 8))
-        y_tiles = codec._analyse(image, map_1HW)
+        y_tiles = codec._analyse([image], map_1HW)
     assert torch.allclose(y_tiles, y_whole, rtol=1e-5, atol=1e-5 * float(y_whole.abs().max()))
     in_tiles = codec.decode([stream])[0]
     assert (in_tiles.latent == whole.latent).all()

@@ -157,15 +157,22 @@ class Codec:
         images: Sequence[Image.Image | NDArray[np.uint8]],
         quality: int | Sequence[int],
         guidance: Sequence[Levels | None] | None = None,
+        batched: bool = False,
     ) -> list[Decoded]:
-        """What `decode(encode(...))` gives, without writing and reading the streams: for training on decoded images."""
+        """What `decode(encode(...))` gives, without writing and reading the streams: for training on decoded images.
+
+        Args:
+            images, quality, guidance: as for `encode`.
+            batched: whether small images go through the transforms together. That is twice as fast, and not quite
+                what a decoder gets: sums in another order round a few latent entries and pixels the other way.
+        """
         jobs = self._jobs(images, quality, guidance)
         decoded: dict[int, Decoded] = {}
         for batch in _batches(jobs, lambda job: job.pixels.shape):
-            y_hat_BCHW, _ = self._quantize(Quantizer(self.wire.tables), batch)
+            y_hat_BCHW, _ = self._quantize(Quantizer(self.wire.tables), batch, batched)
             maps = np.stack([job.quality_map for job in batch])
-            sizes = [job.pixels.shape[:2] for job in batch]
-            found = self._synthesize(y_hat_BCHW, maps, sizes, [job.quality for job in batch])
+            size = batch[0].pixels.shape[:2]
+            found = self._synthesize(y_hat_BCHW, maps, size, [job.quality for job in batch], batched)
             decoded |= zip((job.place for job in batch), found, strict=True)
         return [decoded[place] for place in range(len(jobs))]
 
@@ -198,8 +205,8 @@ class Codec:
                     raise CotamError(
                         "The stream is damaged, or was coded on a machine whose arithmetic disagrees; copy it again."
                     )
-            sizes = [(header.height, header.width) for header in headers]
-            found = self._synthesize(y_hat_BCHW, maps, sizes, [header.quality for header in headers])
+            size = (headers[0].height, headers[0].width)
+            found = self._synthesize(y_hat_BCHW, maps, size, [header.quality for header in headers])
             decoded |= zip(places, found, strict=True)
         return [decoded[place] for place in range(len(streams))]
 
@@ -251,10 +258,13 @@ class Codec:
         return jobs
 
     @torch.inference_mode()
-    def _quantize(self, source: Quantizer, batch: Sequence["_Job"]) -> tuple[Tensor, list[bytes]]:
+    def _quantize(
+        self, source: Quantizer, batch: Sequence["_Job"], batched: bool = False
+    ) -> tuple[Tensor, list[bytes]]:
         maps_BHW = torch.from_numpy(np.stack([job.quality_map for job in batch])).to(self.device)
-        singles = zip((job.pixels for job in batch), maps_BHW.split(1), strict=True)
-        y_BCHW = torch.cat([self._analyse(pixels, map_1HW) for pixels, map_1HW in singles])
+        pixels = [job.pixels for job in batch]
+        parts = _slices(len(batch), batched)
+        y_BCHW = torch.cat([self._analyse(pixels[part], maps_BHW[part]) for part in parts])
         return self.wire.walk(source, maps_BHW, y_BCHW)
 
     @cached_property
@@ -262,45 +272,50 @@ class Codec:
         """Found when the first large image comes: before a fork, nothing may compute."""
         return tiles.halos(self.model)
 
-    def _tiles(self, map_1HW: Tensor, transform: str) -> list[tiles.Tile]:
-        _, height, width = map_1HW.shape
+    def _tiles(self, maps_BHW: Tensor, transform: str) -> list[tiles.Tile]:
+        _, height, width = maps_BHW.shape
         # Others than our own ELIC are not cut: Swin windows, for one, lie on a grid of the whole image.
         large = height * width * STRIDE**2 > tiles.WHOLE and isinstance(self.model, Elic)
         return tiles.cut((height, width), getattr(self._halos, transform)) if large else [tiles.whole(height, width)]
 
-    def _analyse(self, pixels: NDArray[np.uint8], map_1HW: Tensor) -> Tensor:
-        """The latent (1, C, h, w) of one image, tile by tile."""
-        cut = self._tiles(map_1HW, "analysis")
+    def _analyse(self, pixels: Sequence[NDArray[np.uint8]], maps_BHW: Tensor) -> Tensor:
+        """The latents (B, C, h, w) of images of one size, tile by tile."""
+        cut = self._tiles(maps_BHW, "analysis")
         if len(cut) == 1:
-            return self.transforms.analyse(_as_tensor(pixels).to(self.device), map_1HW)
-        y_1CHW = torch.empty(1, self.config.latent_channels, *map_1HW.shape[1:], device=self.device)
+            return self.transforms.analyse(_as_tensor(pixels).to(self.device), maps_BHW)
+        batch, *size = maps_BHW.shape
+        y_BCHW = torch.empty(batch, self.config.latent_channels, *size, device=self.device)
         for tile in cut:
-            x_13HW = _as_tensor(pixels[tile.around(STRIDE)]).to(self.device)
-            y_1CHW[..., *tile.core()] = self.transforms.analyse(x_13HW, map_1HW[:, *tile.around()])[..., *tile.inner()]
-        return y_1CHW
+            x_B3HW = _as_tensor([image[tile.around(STRIDE)] for image in pixels]).to(self.device)
+            y_BCHW[..., *tile.core()] = self.transforms.analyse(x_B3HW, maps_BHW[:, *tile.around()])[..., *tile.inner()]
+        return y_BCHW
 
     @torch.inference_mode()
     def _synthesize(
-        self, y_hat_BCHW: Tensor, maps: NDArray[np.int64], sizes: Sequence[tuple[int, int]], qualities: Sequence[int]
+        self,
+        y_hat_BCHW: Tensor,
+        maps: NDArray[np.int64],
+        size: tuple[int, int],
+        qualities: Sequence[int],
+        batched: bool = False,
     ) -> list[Decoded]:
         maps_BHW = torch.from_numpy(maps).to(self.device)
         latent_BCHW = self.model.ungain(y_hat_BCHW, maps_BHW)
-        found = []
-        for k, (size, quality) in enumerate(zip(sizes, qualities, strict=True)):
-            image = self._image(latent_BCHW[k : k + 1], maps_BHW[k : k + 1], size)
-            found.append(Decoded(image, latent_BCHW[k].contiguous().cpu().numpy(), maps[k], quality))
-        return found
+        parts = _slices(len(maps), batched)
+        images = [image for part in parts for image in self._images(latent_BCHW[part], maps_BHW[part], size)]
+        latents = [latent_CHW.contiguous().cpu().numpy() for latent_CHW in latent_BCHW]
+        return [Decoded(*found) for found in zip(images, latents, maps, qualities, strict=True)]
 
-    def _image(self, latent_1CHW: Tensor, map_1HW: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """The image (H, W, 3) of one latent, tile by tile."""
-        image = np.empty((*size, 3), np.uint8)
-        for tile in self._tiles(map_1HW, "synthesis"):
-            part_1CHW = latent_1CHW[..., *tile.around()].contiguous(memory_format=torch.channels_last)
-            x_3HW = self.transforms.synthesize(part_1CHW, map_1HW[:, *tile.around()])[0, :, *tile.inner(STRIDE)]
-            area = image[tile.core(STRIDE)]  # at the right and lower border less than the tile
-            pixels_HW3 = x_3HW.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
-            area[:] = pixels_HW3[: area.shape[0], : area.shape[1]].cpu().numpy()
-        return image
+    def _images(self, latent_BCHW: Tensor, maps_BHW: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """The images (B, H, W, 3) of latents of one size, tile by tile."""
+        images = np.empty((len(maps_BHW), *size, 3), np.uint8)
+        for tile in self._tiles(maps_BHW, "synthesis"):
+            part_BCHW = latent_BCHW[..., *tile.around()].contiguous(memory_format=torch.channels_last)
+            x_B3HW = self.transforms.synthesize(part_BCHW, maps_BHW[:, *tile.around()])[..., *tile.inner(STRIDE)]
+            area = images[:, *tile.core(STRIDE)]  # at the right and lower border less than the tile
+            pixels_BHW3 = x_B3HW.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1)
+            area[:] = pixels_BHW3[:, : area.shape[1], : area.shape[2]].cpu().numpy()
+        return images
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,12 +333,17 @@ def _level_bytes(levels: Levels | None) -> bytes:
     return b"" if levels is None else levels.tobytes()
 
 
-def _as_tensor(image: NDArray[np.uint8]) -> Tensor:
-    """An image (H, W, 3) -> (1, 3, H, W) in [0, 1], padded with its borders to multiples of 16."""
-    x_13HW = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
-    height, width = x_13HW.shape[-2:]
-    padded = F.pad(x_13HW, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
+def _as_tensor(images: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Images (H, W, 3) of one size -> (B, 3, H, W) in [0, 1], padded with their borders to multiples of 16."""
+    x_B3HW = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    height, width = x_B3HW.shape[-2:]
+    padded = F.pad(x_B3HW, (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
     return padded.contiguous(memory_format=torch.channels_last)
+
+
+def _slices(count: int, batched: bool) -> list[slice]:
+    """All together, or one by one."""
+    return [slice(0, count)] if batched else [slice(k, k + 1) for k in range(count)]
 
 
 def _portions(items: Iterable, size: int) -> Iterator[list]:

@@ -22,7 +22,8 @@ from components.files import sha256_tree, write_json
 from components.paths import instance_name
 from components.step_inputs import StepInputs
 from components.training.feature_store import FeatureStore, Plan, store_key
-from components.training.loop import Loss, Schedule, accelerator, train
+from components.training.loop import Loss, Schedule, train
+from components.training.processes import together
 from components.training.units import measure_units
 from components.vision import ClipTower, load_tower
 
@@ -35,7 +36,7 @@ class AdapterStage:
     def __init__(self, inputs: StepInputs):
         self.inputs = inputs
         params = inputs.params
-        self.codec = Codec.from_pretrained(inputs.codec_weights)
+        self.codec = Codec.from_pretrained(inputs.codec_weights, fast=True)
         self.tower = training_tower(load_tower(inputs.mllm_weights, bf16=True))
         # On the CPU, as it guides an encoder (components/evaluation/coding.py): the maps are those of real streams.
         guide = load_tower(inputs.tower_weights)
@@ -85,7 +86,12 @@ class AdapterStage:
         params, inputs = self.inputs.params.adapter, self.inputs
         schedule = Schedule(epochs, params.batch, params.learning_rate)
         checkpoint = inputs.work / "checkpoint.safetensors"
-        last = train(adapter, loss, self.store, schedule, checkpoint=checkpoint, log=inputs.log)
+        last: dict[str, float] = {}
+
+        def work() -> None:
+            last.update(train(adapter, loss, self.store, schedule, checkpoint=checkpoint, log=inputs.log))
+
+        together(work, min(inputs.params.threads, params.batch, len(self.store)), inputs.work / "meeting")
         measured = validate(adapter, self.tower, self.store)
         adapter.save(inputs.out / "adapter")
         write_json(inputs.out / "metrics.json", {"training": last, "validation": measured})
@@ -93,7 +99,7 @@ class AdapterStage:
 
 def training_tower(tower: ClipTower) -> ClipTower:
     """The tower on this process's device, with the attention that is fastest there."""
-    device = accelerator().device
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         # On CPUs plain matrix products in bfloat16 are more than twice as fast as the fused attention.
         tower.model.set_attn_implementation("eager")
@@ -123,7 +129,7 @@ def validate(adapter: LatentAdapter, tower: ClipTower, store: FeatureStore) -> d
     Returns:
         {quality: {low, low_unadapted, low_ratio, high, high_unadapted, high_ratio}}; a ratio is adapted / unadapted.
     """
-    device = accelerator().device
+    device = next(tower.parameters()).device
     adapter.to(device).eval()
     measured = {}
     for quality in store.plan.validation_qualities:

@@ -4,8 +4,8 @@ Every image is decoded at a few drawn qualities (`draws.py`), most of the time w
 carry one. What the loss needs is kept: the decoded latent, its quality map and E(x^) of each view, and E(x), F(x) of
 each image (paper, section 3.3). The last images are held out and seen at every quality, for validation.
 
-The codec runs without its entropy coder, to the same latent and picture that a decoder would get. Filling goes on
-where a killed run stopped.
+The codec runs without its entropy coder and on batches, to the latent and picture that a decoder would get but for
+rounding. Filling goes on where a killed run stopped.
 """
 
 import hashlib
@@ -197,7 +197,7 @@ class FeatureStore:
         following = self.images.filled
         starts = range(following, images, PORTION)
         waiting: dict[int, tuple[Rows, Rows]] = {}
-        # One thread each: pictures go through the codec one by one, which several threads only slow down.
+        # One thread each: on small pictures further threads mostly wait.
         done = run_jobs(starts, lambda: look_at, workers)
         for start, rows in track(done, "Decoding the training images", len(starts)):
             waiting[start] = rows
@@ -223,6 +223,7 @@ class FeatureStore:
             [pictures[place] for place, _ in looks],
             [look.quality for _, look in looks],
             [levels[place] if look.guided else None for place, look in looks],
+            batched=True,
         )
         views = {
             "y_hat": np.stack([item.latent for item in decoded]),

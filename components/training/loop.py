@@ -66,7 +66,7 @@ class Log(Protocol):
 
 
 def accelerator() -> Accelerator:
-    """The device of this process: bfloat16 mixed precision, which is several times faster on CPUs and GPUs alike."""
+    """This process's part: bfloat16 mixed precision, which is several times faster on CPUs and GPUs alike."""
     return Accelerator(mixed_precision="bf16", cpu=not torch.cuda.is_available())
 
 
@@ -104,7 +104,8 @@ def train(
     sums: dict[str, float] = position["sums"]
     order, order_epoch = np.empty(0), -1
 
-    for step in track(range(position["step"], steps), description):
+    numbers = range(position["step"], steps)
+    for step in track(numbers, description) if here.is_main_process else numbers:
         epoch, place = divmod(step, per_epoch)
         if place == 0:
             sums = {}
@@ -116,13 +117,16 @@ def train(
             group["lr"] = schedule.rate(step, steps)
 
         total, parts = loss(prepared, batch)
-        here.backward(total)
+        # Gradients are averaged over processes, whose shares of the batch may differ by one example.
+        here.backward(total * (len(mine) * here.num_processes / size))
         here.clip_grad_norm_(model.parameters(), CLIP)
         for stepper in steppers:
             stepper.step()
             stepper.zero_grad()
 
-        values = {"loss": total.item()} | {name: value.item() for name, value in parts.items()}
+        named = {"loss": total, **parts}
+        means = here.reduce(torch.stack([value.detach() for value in named.values()]) * (len(mine) / size), "sum")
+        values = dict(zip(named, means.tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise CotamError(f"The training diverged: at step {step} the loss is no number; lower the learning rate.")
         sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
