@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation.bd_rate import bd_rate, bd_score
+from components.evaluation.bd_rate import Curves
 from components.evaluation.scores import Scores
 from components.evaluation.streams import Setting
 
@@ -28,6 +28,10 @@ class Curve:
     bpp_RP: np.ndarray
     bare_RP: np.ndarray
     scores: dict[str, np.ndarray]
+
+    def on(self, name: str) -> Curves:
+        """Rates and scores on one benchmark, as `bd_rate.py` compares them."""
+        return self.bpp_RP, self.scores[name]
 
 
 def rate_score_curve(
@@ -58,26 +62,4 @@ def rate_score_curve(
         bpp_RP=(weights_RI @ bits_PI.T) / pixels_R[:, None],
         bare_RP=(weights_RI @ (bits_PI - header_PI).T) / pixels_R[:, None],
         scores={name: values_RS[:, columns] for name, values_RS in results.items()},
-    )
-
-
-def bd_rates(anchor: Curve, test: Curve, name: str) -> np.ndarray:
-    """BD-rate of `test` against `anchor` in per cent on one benchmark, for every resample: (R,)."""
-    return _compare(bd_rate, anchor, test, name)
-
-
-def bd_scores(anchor: Curve, test: Curve, name: str) -> np.ndarray:
-    """BD-score in points on one benchmark, for every resample: (R,)."""
-    return _compare(bd_score, anchor, test, name)
-
-
-def _compare(measure: Any, anchor: Curve, test: Curve, name: str) -> np.ndarray:
-    sides = (anchor.bpp_RP, anchor.scores[name], test.bpp_RP, test.scores[name])
-    return np.array(
-        [
-            measure((anchor_bpp, anchor_score), (test_bpp, test_score))
-            if not np.isnan([*anchor_score, *test_score]).any()
-            else np.nan
-            for anchor_bpp, anchor_score, test_bpp, test_score in zip(*sides, strict=True)
-        ]
     )

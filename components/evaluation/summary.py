@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from components.evaluation.bd_rate import bd_rates, bd_scores
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.bootstrap import image_weights, interval
-from components.evaluation.curves import Curve, bd_rates, bd_scores, rate_score_curve
+from components.evaluation.curves import Curve, rate_score_curve
 from components.evaluation.scores import MEAN, Scores
 from components.evaluation.streams import CLEAN
 
@@ -113,8 +114,8 @@ def _points(curve: Curve) -> list[dict[str, Any]]:
 
 
 def _compare(anchor: Curve, curve: Curve) -> dict[str, Any]:
-    rates = {name: bd_rates(anchor, curve, name) for name in COLUMNS}
-    gains = {name: bd_scores(anchor, curve, name) for name in COLUMNS}
+    rates = {name: bd_rates(anchor.on(name), curve.on(name)) for name in COLUMNS}
+    gains = {name: bd_scores(anchor.on(name), curve.on(name)) for name in COLUMNS}
     average = np.mean([rates[name] for name in BENCHMARKS], axis=0)  # NaN, so not defined, where one of them is
     return {
         "bd_rate": {name: _with_interval(values) for name, values in rates.items()},

@@ -102,20 +102,21 @@ def allocation(coded_files: CodedFiles, curve: list[dict], quality: int) -> tupl
     rows, sums = [], {level: np.zeros(2) for level in (1, -1)}
     for image, guided in zip(images, coded_files.decode([guided_files[image] for image in images]), strict=True):
         nearest = min(plain_files, key=lambda q: abs(len(plain_files[q][image]) - len(guided.file)))
-        [plain] = coded_files.decode([plain_files[nearest][image]])
+        plain_map_hw = np.full_like(guided.quality_map_hw, nearest)
         original = coded_files.original(image)
-        bits = [coded_files.bits(original, coded.quality_map_hw) for coded in (plain, guided)]
+        bits = [coded_files.bits(original, map_hw) for map_hw in (plain_map_hw, guided.quality_map_hw)]
         levels = guided.quality_map_hw - quality
         for level, sum_2 in sums.items():
             sum_2 += [each[np.sign(levels) == level].sum() for each in bits]
         if len(rows) < ROWS:
-            rows.append(_allocation_row(coded_files, image, original, levels, (plain, guided), bits))
+            sizes = [len(plain_files[nearest][image]), len(guided.file)]
+            rows.append(_allocation_row(coded_files, image, original, levels, sizes, bits))
     change = {level: float(100 * (with_map / without - 1)) if without else 0.0
               for level, (without, with_map) in sums.items()}  # fmt: skip
     return rows, {"raised": change[1], "lowered": change[-1]}
 
 
-def _allocation_row(coded_files: CodedFiles, image: str, original, levels, coded, bits) -> list[Tile]:
+def _allocation_row(coded_files: CodedFiles, image: str, original, levels, sizes, bits) -> list[Tile]:
     top = max(each.max() for each in bits)
     size = original.shape[:2]
     names = (method_look(coded_files.name, coded_files.name).label, "CoTAM")
@@ -124,8 +125,8 @@ def _allocation_row(coded_files: CodedFiles, image: str, original, levels, coded
         Tile(data_uri(level_overlay(original, levels)), "Its map", "orange: one quality more; blue: one less",
              "the image in grey with its regions tinted", smooth=True),
     ]  # fmt: skip
-    for name, one, bits_hw in zip(names, coded, bits, strict=True):
-        note = f"{len(one.file)} bytes; up to {bits_hw.max():.0f} bits in a place"
+    for name, file_size, bits_hw in zip(names, sizes, bits, strict=True):
+        note = f"{file_size} bytes; up to {bits_hw.max():.0f} bits in a place"
         tiles.append(Tile(data_uri(heat(bits_hw, top, size)), f"Bits of {name}", note, f"bits per place, {name}"))
     return tiles
 
