@@ -155,3 +155,13 @@ def test_matched_qualities_have_about_the_same_rate():
     base = [{"quality": quality, "bpp": 0.1 * 2**quality} for quality in range(6)]
     other = [{"quality": quality, "bpp": 0.11 * 2**quality} for quality in range(6)]
     assert [point["quality"] for point in examples.matched_qualities(base, other)] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("raised", "lowered", "verdict"),
+    [(31.0, -22.0, "holds"), (31.0, None, "unclear"), (31.0, 4.0, "fails"), (-1.0, None, "fails")],
+)
+def test_bits_follow_the_map_only_as_far_as_it_was_tested(raised, lowered, verdict):
+    claim = claims.allocation_claim({"raised": raised, "lowered": lowered})
+    assert claim.verdict == verdict
+    assert ("no region was lowered" in claim.here) == (lowered is None)

@@ -141,14 +141,20 @@ def find_claims(summary: dict, codec: str, mllm: str) -> list[Claim]:
 
 
 def allocation_claim(change: dict) -> Claim:
-    """C19: more bits where the map says. Holds when raised regions gain and lowered ones lose, against a file of about
-    the same size without a map."""
-    raised, lowered = change["raised"], change["lowered"]
-    here = (
-        f"Against a file of about the same size without a map, bits change by {per_cent(raised)} where the map "
-        f"raises the quality and by {per_cent(lowered)} where it lowers it."
-    )
-    return Claim("C19", "More bits go where the map says.", here, "holds" if raised > 0 > lowered else "fails")
+    """C19: bits rise where the map raises the quality and fall where it lowers it, against a file of about the same
+    size without a map. Does not hold when one of the two fails; not settled when no region was raised, or none was
+    lowered."""
+    parts, verdicts = [], []
+    for half, verb, sign in (("raised", "raises", 1), ("lowered", "lowers", -1)):
+        if change[half] is None:
+            parts.append(f"no region was {half}, so that half of the claim is not tested")
+            verdicts.append("unclear")
+        else:
+            parts.append(f"where the map {verb} the quality, bits change by {per_cent(change[half])}")
+            verdicts.append("holds" if sign * change[half] > 0 else "fails")
+    verdict = next(word for word in ("fails", "unclear", "holds") if word in verdicts)
+    here = f"Against a file of about the same size without a map: {'; '.join(parts)}."
+    return Claim("C19", "More bits go where the map says.", here, verdict)
 
 
 def loss_at_equal_rate(plain: list[dict], guided: list[dict]) -> float | None:

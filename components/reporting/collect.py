@@ -84,7 +84,9 @@ class CodedFiles:
         return -likelihoods.double().log2().sum(1)[0].numpy()
 
 
-def allocation(coded_files: CodedFiles, curve: list[dict], quality: int) -> tuple[list[list[Tile]], dict[str, float]]:
+def allocation(
+    coded_files: CodedFiles, curve: list[dict], quality: int
+) -> tuple[list[list[Tile]], dict[str, float | None]]:
     """Where the bits went with a map, beside a file of about the same size without one (paper, Fig. 16).
 
     Args:
@@ -94,7 +96,8 @@ def allocation(coded_files: CodedFiles, curve: list[dict], quality: int) -> tupl
 
     Returns:
         Rows of tiles (image, map, bits without, bits with), and the change of bits in per cent where the map
-        raises and where it lowers the quality: {"raised", "lowered"}, over `MEASURED` images.
+        raises and where it lowers the quality: {"raised", "lowered"}, over `MEASURED` images; None where it does
+        neither in any of them.
     """
     guided_files = coded_files.files("cotam", quality)
     plain_files = {point["quality"]: coded_files.files(coded_files.name, point["quality"]) for point in curve}
@@ -111,7 +114,7 @@ def allocation(coded_files: CodedFiles, curve: list[dict], quality: int) -> tupl
         if len(rows) < ROWS:
             sizes = [len(plain_files[nearest][image]), len(guided.file)]
             rows.append(_allocation_row(coded_files, image, original, levels, sizes, bits))
-    change = {level: float(100 * (with_map / without - 1)) if without else 0.0
+    change = {level: float(100 * (with_map / without - 1)) if without else None
               for level, (without, with_map) in sums.items()}  # fmt: skip
     return rows, {"raised": change[1], "lowered": change[-1]}
 
