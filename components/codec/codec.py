@@ -23,12 +23,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from components.codec import level_map, tiles
-from components.codec.architectures import AnyConfig
+from components.codec.architectures import AnyConfig, architecture_of
 from components.codec.config import STRIDE
 from components.codec.container import MAXIMUM_PIXELS, Header, check_size, pack, unpack
-from components.codec.dcae import Dcae
 from components.codec.dcae_wire import DcaeWire
-from components.codec.elic import Elic
 from components.codec.fast import FastTransforms, short_type
 from components.codec.folder import load_codec, model_id
 from components.codec.published import load_published
@@ -74,7 +72,8 @@ class Codec:
     """
 
     def __init__(self, model: VariableRate, identity: str, device: torch.device | str = "cpu", fast: bool = False):
-        if fast and not isinstance(model, Elic):
+        self.architecture = architecture_of(model.config)
+        if fast and not self.architecture.fast:
             raise CotamError("There are fast transforms for our own ELIC alone; leave out --fast.")
         self.device = torch.device(device)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)
@@ -84,12 +83,12 @@ class Codec:
     @cached_property
     def wire(self) -> Wire | DcaeWire:
         """Made when it is first used: before a fork, nothing may compute."""
-        return DcaeWire(self.model) if isinstance(self.model, Dcae) else Wire(self.model, self.device)
+        return Wire(self.model, self.device) if self.architecture.exact else DcaeWire(self.model)
 
     @property
     def maximum_pixels(self) -> int:
-        """Of an image: our own ELIC works in tiles and bands, the others need the whole image's features at once."""
-        return MAXIMUM_PIXELS if isinstance(self.model, Elic) else LARGEST_WHOLE
+        """Of an image."""
+        return MAXIMUM_PIXELS if self.architecture.tiled else LARGEST_WHOLE
 
     @classmethod
     def from_pretrained(
@@ -274,8 +273,8 @@ class Codec:
 
     def _tiles(self, maps_BHW: Tensor, transform: str) -> list[tiles.Tile]:
         _, height, width = maps_BHW.shape
-        # Others than our own ELIC are not cut: Swin windows, for one, lie on a grid of the whole image.
-        large = height * width * STRIDE**2 > tiles.WHOLE and isinstance(self.model, Elic)
+        # Not all can be cut: Swin windows, for one, lie on a grid of the whole image.
+        large = height * width * STRIDE**2 > tiles.WHOLE and self.architecture.tiled
         return tiles.cut((height, width), getattr(self._halos, transform)) if large else [tiles.whole(height, width)]
 
     def _analyse(self, pixels: Sequence[NDArray[np.uint8]], maps_BHW: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from components.commands.options import add_codec_and_json, add_folders
+from components.commands.options import add_codec_and_json, add_folders, at_least
 from components.errors import CotamError
 
 FORMATS = {
@@ -49,7 +49,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--maximum-pixels",
-        type=_count,
+        type=at_least(1),
         metavar="N",
         help="refuse larger images before any memory is taken (default: 100 million)",
     )
@@ -63,12 +63,6 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     )
     add_folders(parser)
     add_codec_and_json(parser, "the codec that wrote the file")
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is no number of pixels; give a whole number from 1 on")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:
