@@ -76,7 +76,7 @@ STEPS = (
         name="render",
         module="components.scenes.step_render",
         summary="draw the scenes that the adapter learns from",
-        params=("scenes", "seed"),
+        params=("scenes", "seed", "threads"),
         out="data/scenes",
     ),
     Step(

@@ -1,6 +1,7 @@
 """The embedded world: the same everywhere, never overlapping, and with answers that the scene graph bears out."""
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -10,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.scenes import object_mask, render, sample_scene
+from components.scenes import object_mask, render, sample_scene, step_render
 from components.scenes.captions import caption
 from components.scenes.contact_sheet import contact_sheet
 from components.scenes.graph import quarter
 from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES, image_labels, patch_labels
 from components.scenes.questions import choose_fact, facts, phrase, vocabulary
-from components.scenes.step_render import run
 from components.scenes.world import FAMILIES, LEVELS, SPLITS, STYLES
 from components.step_inputs import Params, StepInputs
 
@@ -133,12 +133,19 @@ def test_unknown_scenes_are_refused(wrong):
         sample_scene(**{"seed": 0, **wrong})
 
 
-def test_the_step_writes_images_and_their_graphs(tmp_path):
-    work, out = tmp_path / "work", tmp_path / "out"
-    work.mkdir(), out.mkdir()
-    run(StepInputs(Params({"seed": 7, "scenes": {"images": 3, "size": 128}}), work, out))
-    assert sorted(path.name for path in out.iterdir()) == ["000000.png", "000001.png", "000002.png", "graph.jsonl"]
-    assert len((out / "graph.jsonl").read_text().splitlines()) == 3
+def test_the_step_writes_images_and_their_graphs_whatever_the_number_of_processes(tmp_path, monkeypatch):
+    monkeypatch.setattr(step_render, "PORTION", 2)
+    written = []
+    for threads in (1, 2):
+        out = tmp_path / str(threads)
+        out.mkdir()
+        params = Params({"seed": 7, "scenes": {"images": 3, "size": 128}, "threads": threads})
+        step_render.run(StepInputs(params, tmp_path, out))
+        written.append({path.name: path.read_bytes() for path in out.iterdir()})
+    one, two = written
+    assert sorted(one) == ["000000.png", "000001.png", "000002.png", "graph.jsonl"] and one == two
+    images = [json.loads(line)["image"] for line in one["graph.jsonl"].splitlines()]
+    assert images == ["000000.png", "000001.png", "000002.png"]
 
 
 def test_the_contact_sheet_shows_twelve_scenes():

@@ -24,7 +24,9 @@ def background(kind: str, tint: tuple[int, int, int], seed: int, side: int, peri
 
 
 def _grid(side: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.meshgrid(np.arange(side, dtype=float), np.arange(side, dtype=float))
+    """x (1, side) and y (side, 1), which broadcast."""
+    places = np.arange(side, dtype=float)
+    return places[None], places[:, None]
 
 
 def _leaves(rng, side, period) -> np.ndarray:

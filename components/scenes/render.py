@@ -101,8 +101,8 @@ def _texture(obj: Obj, large: int, x0: float, y0: float) -> np.ndarray:
     if obj.texture == "plain":
         return np.zeros((large, large))
     period = obj.period * OVERSAMPLING
-    y, x = np.mgrid[0:large, 0:large] + 0.5
-    x, y = (x - x0) / period, (y - y0) / period
+    places = np.arange(large) + 0.5
+    x, y = ((places - x0) / period)[None], ((places - y0) / period)[:, None]
     angle = obj.stripe_degrees * pi / 180
     u, v = x * cos(angle) + y * sin(angle), -x * sin(angle) + y * cos(angle)
     if obj.texture == "striped":
