@@ -71,13 +71,14 @@ class Codec:
         device, fast: as there.
     """
 
-    def __init__(self, model: VariableRate, identity: str, device: torch.device | str = "cpu", fast: bool = False):
+    def __init__(self, model: VariableRate, identity: str, device: torch.device | str = "cpu", fast: bool | None = False):
         self.architecture = architecture_of(model.config)
         if fast and not self.architecture.fast:
             raise CotamError("There are fast transforms for our own ELIC alone; leave out --fast.")
         self.device = torch.device(device)
         self.model = model.eval().to(self.device, memory_format=torch.channels_last)
         self.model_id = identity
+        fast = self.architecture.fast if fast is None else fast
         self.transforms = FastTransforms(self.model, short_type(self.device)) if fast else self.model
 
     @cached_property
@@ -92,7 +93,7 @@ class Codec:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, device: torch.device | str = "cpu", fast: bool = False
+        cls, name_or_path: str | Path, device: torch.device | str = "cpu", fast: bool | None = False
     ) -> "Codec":
         """Load a codec's folder, by path or by a name that `components.weights.resolve` knows, or a published file.
 
@@ -100,7 +101,8 @@ class Codec:
             name_or_path: where it is; a file is a published single-rate checkpoint (`components.codec.published`).
             device: where to compute. A stream of one device is read on any other.
             fast: whether the transforms may round more (`components.codec.fast`): pixels change by less than can be
-                seen, and a stream by a few symbols. Whoever decodes need not choose as the encoder did.
+                seen, and a stream by a few symbols. Whoever decodes need not choose as the encoder did. None: yes where
+                the architecture has such transforms.
 
         Raises:
             CotamError: there is none, or it is damaged.

@@ -36,7 +36,7 @@ class AdapterStage:
     def __init__(self, inputs: StepInputs):
         self.inputs = inputs
         params = inputs.params
-        self.codec = Codec.from_pretrained(inputs.codec_weights, fast=True)
+        self.codec = Codec.from_pretrained(inputs.codec_weights, fast=None)
         self.tower = training_tower(load_tower(inputs.mllm_weights, bf16=True))
         # On the CPU, as it guides an encoder (components/evaluation/coding.py): the maps are those of real streams.
         guide = load_tower(inputs.tower_weights)
