@@ -15,7 +15,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from compressai import ans
 from numpy.typing import NDArray
 from scipy.special import ndtr
 from torch import Tensor
@@ -27,6 +26,7 @@ from components.codec.elic import Elic
 from components.codec.entropy_model import anchors
 from components.codec.exact_elic import FRACTION_BITS, ROWS
 from components.codec.hyperprior import SMALLEST_SCALE
+from components.codec.rans import ans
 from components.errors import CotamError
 
 FRACTION = 1 << FRACTION_BITS  # means are multiples of 1/64
