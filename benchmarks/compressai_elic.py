@@ -29,6 +29,7 @@ from compressai.models.base import SimpleVAECompressionModel
 from compressai.models.sensetime import ResidualBottleneckBlock
 from torch import Tensor, nn
 
+from components.codec.checkerboard import Checkerboard
 from components.codec.elic import Attention, Elic, Refine
 from components.codec.entropy_model import EntropyModel
 
@@ -152,7 +153,7 @@ def _groups(entropy: EntropyModel, to_unit_C: Tensor) -> ChannelGroupsLatentCode
 
 def _scaled(layer: Layer, inputs: Tensor | None = None, outputs: Tensor | None = None) -> Layer:
     """A copy of a layer whose input and output channels are multiplied by constants."""
-    kind = type(layer)
+    kind = CheckerboardMaskedConv2d if isinstance(layer, Checkerboard) else type(layer)
     options = {"kernel_size": layer.kernel_size, "stride": layer.stride, "padding": layer.padding}
     transposed = kind is nn.ConvTranspose2d
     if transposed:

@@ -7,11 +7,11 @@ float64.
 """
 
 import torch
-from compressai.entropy_models import EntropyBottleneck
 from torch import Tensor, nn
 
 from components.codec.config import DcaeConfig
 from components.codec.dictionary import DictionaryAttention
+from components.codec.factorized import FactorizedDensity
 from components.codec.gains import look_up
 from components.codec.hyperprior import Hyperprior, rounded
 from components.codec.swin import Swin
@@ -40,7 +40,7 @@ class DcaeEntropy(Hyperprior):
             nn.Sequential(double(z, width, 3), Branches([swin(), *bottlenecks()]), double(width, side, config.kernel))
             for _ in range(2)
         )
-        self.density = EntropyBottleneck(z) if config.learned_density else None
+        self.density = FactorizedDensity(z) if config.learned_density else None
         self.quality_side_QS = nn.Parameter(torch.zeros(config.qualities, 2 * side))
 
         self.dictionary_ND = nn.Parameter(
@@ -98,10 +98,10 @@ class DcaeEntropy(Hyperprior):
         z_BCHW = self.hyper_latent(y_BCHW * to_unit, quality_map_BHW)
         if self.density is None:
             means, scales = self.hyper_prior(quality_map_BHW)
-            _, z_likelihood = self.gaussian(z_BCHW, scales, means)
+            z_likelihood = self.likelihood(z_BCHW, scales, means)
         else:
-            _, z_likelihood = self.density(z_BCHW)
-            means = self.density._get_medians()
+            z_likelihood = self.density(z_BCHW)
+            means = self.density.medians
         side_BSHW = self.side(rounded(z_BCHW - means) + means, quality_map_BHW)
 
         decoded, likelihoods = y_BCHW[:, :0], []  # decoded: in units of spread
@@ -110,11 +110,10 @@ class DcaeEntropy(Hyperprior):
             support = self.support(side_BSHW, decoded, k)
             mean, scale = self.parameters_of(k, support)
             mean, scale = mean / unit, scale / unit
-            _, likelihood = self.gaussian(y, scale, mean)
+            likelihoods.append(self.likelihood(y, scale, mean))
             y_hat = rounded(y - mean) + mean
             y_hat = y_hat + self.residual(k, support, y_hat * unit)
             decoded = torch.cat([decoded, y_hat * unit], 1)
-            likelihoods.append(likelihood)
         return decoded / to_unit, {"y": torch.cat(likelihoods, 1), "z": z_likelihood}
 
 

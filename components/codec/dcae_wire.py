@@ -37,7 +37,7 @@ class DcaeWire:
             raise CotamError("The codec's weights are damaged: one is infinite; copy them again.")
         self.tables = TABLES
         if model.entropy.density is not None:  # z has rows of its own, numbered from -Cz to -1
-            self.centers_C = _to_fraction(model.entropy.density._get_medians().detach().cpu().double().flatten())
+            self.centers_C = _to_fraction(model.entropy.density.medians.detach().cpu().double().flatten())
             self.tables = Tables(learned_rows(model.entropy.density, self.centers_C.numpy(), FRACTION))
 
     def symbol_count(self, size: tuple[int, int]) -> int:

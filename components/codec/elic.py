@@ -1,23 +1,19 @@
 """Variable-rate ELIC: residual bottlenecks and attention refine the features (paper, A.3 and figure 15)."""
 
-import torch
-from compressai.layers import AttentionBlock
-from torch import Tensor, nn
+from torch import nn
 
+from components.codec.attention import GatedUnits
 from components.codec.config import CodecConfig
 from components.codec.entropy_model import EntropyModel
 from components.codec.transforms import Bottleneck, Branches, VariableRate
 
 
-class Attention(AttentionBlock):
-    """CompressAI's attention block without its skip (the caller adds it in float32); starts nearly silent."""
+class Attention(GatedUnits):
+    """Attention without its skip (the caller adds it in float32); starts nearly silent."""
 
     def __init__(self, channels: int):
         super().__init__(channels)
         nn.init.constant_(self.conv_b[-1].bias, -5.0)
-
-    def forward(self, x_BCHW: Tensor) -> Tensor:
-        return self.conv_a(x_BCHW) * torch.sigmoid(self.conv_b(x_BCHW))
 
 
 class Refine(Branches):

@@ -1,22 +1,22 @@
 """The ELIC that others publish: CompressAI's `Elic2022Official` (He et al. 2022), with gains per location added.
 
-Layers and names are CompressAI's, so that a published checkpoint's tensors fit as they are (`published.py`); what it
-was trained without, the gains, start at one and change nothing. From `elic.py` it differs in shape only: attention at
-1/4 of the image's size and on the latent, no shift of the image, a learned density of z, contexts of three layers.
+Layers are in CompressAI's order and have its names, so that a published checkpoint's tensors fit as they are
+(`published.py`); what it was trained without, the gains, start at one and change nothing. From `elic.py` it differs in
+shape only: attention at 1/4 of the image's size and on the latent, no shift of the image, a learned density of z,
+contexts of three layers.
 """
 
 from typing import Literal
 
 import torch
-from compressai.layers import AttentionBlock
-from compressai.models.sensetime import ResidualBottleneckBlock
-from compressai.models.utils import conv, deconv
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 
+from components.codec.attention import AttentionBlock
 from components.codec.config import LAMBDAS, check_sizes
 from components.codec.elic2022_context import Elic2022Context
 from components.codec.gains import Gain
+from components.codec.transforms import double, half
 
 ANALYSIS_GAINS = (3, 8, 12)  # after these layers of g_a: the last at 1/2, 1/4 and 1/8 of the image's size
 SYNTHESIS_GAINS = (1, 5, 10)  # after these of g_s: the first at 1/8, 1/4 and 1/2
@@ -55,16 +55,16 @@ class Elic2022(nn.Module):
         self.config = config
         n, m = config.width, config.latent_channels
         self.g_a = nn.Sequential(
-            *(conv(3, n), *_blocks(n)),
-            *(conv(n, n), *_blocks(n), AttentionBlock(n)),
-            *(conv(n, n), *_blocks(n)),
-            *(conv(n, m), AttentionBlock(m)),
+            *(half(3, n, 5), *_blocks(n)),
+            *(half(n, n, 5), *_blocks(n), AttentionBlock(n)),
+            *(half(n, n, 5), *_blocks(n)),
+            *(half(n, m, 5), AttentionBlock(m)),
         )
         self.g_s = nn.Sequential(
-            *(AttentionBlock(m), deconv(m, n), *_blocks(n)),
-            *(deconv(n, n), AttentionBlock(n), *_blocks(n)),
-            *(deconv(n, n), *_blocks(n)),
-            deconv(n, 3),
+            *(AttentionBlock(m), double(m, n, 5), *_blocks(n)),
+            *(double(n, n, 5), AttentionBlock(n), *_blocks(n)),
+            *(double(n, n, 5), *_blocks(n)),
+            double(n, 3, 5),
         )
         ones = torch.ones(config.qualities, dtype=torch.float64)
         self.analysis_gain = nn.ModuleList(Gain(n, ones) for _ in ANALYSIS_GAINS)
@@ -102,8 +102,23 @@ class Elic2022(nn.Module):
         }
 
 
+class NamedBottleneck(nn.Module):
+    """ELIC's residual bottleneck as published: 1 x 1, 3 x 3, 1 x 1, added to the features (He et al. 2022)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        middle = channels // 2
+        self.conv1 = nn.Conv2d(channels, middle, 1)
+        self.conv2 = nn.Conv2d(middle, middle, 3, padding=1)
+        self.conv3 = nn.Conv2d(middle, channels, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        inside = self.conv2(self.conv1(x_BCHW).relu()).relu()
+        return self.conv3(inside) + x_BCHW
+
+
 def _blocks(channels: int) -> list[nn.Module]:
-    return [ResidualBottleneckBlock(channels, channels) for _ in range(3)]
+    return [NamedBottleneck(channels) for _ in range(3)]
 
 
 def _through(

@@ -7,15 +7,16 @@ and what it says is scaled by the gain: so it keeps its meaning when gains are t
 from typing import TYPE_CHECKING
 
 import torch
-from compressai.entropy_models import EntropyBottleneck, GaussianConditional
-from compressai.layers import CheckerboardMaskedConv2d, sequential_channel_ramp
-from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from components.codec.checkerboard import Checkerboard
 from components.codec.config import HYPER_STRIDE
 from components.codec.entropy_model import anchors
+from components.codec.factorized import FactorizedDensity
 from components.codec.hyperprior import SMALLEST_SCALE, rounded
+from components.codec.likelihood import gaussian_likelihood
+from components.codec.transforms import double, half
 
 if TYPE_CHECKING:
     from components.codec.elic2022 import Elic2022Config
@@ -30,31 +31,20 @@ class Elic2022Context(nn.Module):
         super().__init__()
         self.config = config
         n, m = config.width, config.latent_channels
-        self.h_a = nn.Sequential(conv(m, n, 3, 1), nn.ReLU(), conv(n, n), nn.ReLU(), conv(n, n))
-        self.h_s = nn.Sequential(
-            deconv(n, n), nn.ReLU(), deconv(n, n * 3 // 2), nn.ReLU(), deconv(n * 3 // 2, n * 2, 3, 1)
-        )
-        self.bottleneck = EntropyBottleneck(n)
-        self.gaussian = GaussianConditional(None, scale_bound=SMALLEST_SCALE)
+        self.h_a = nn.Sequential(_same(m, n, 3), nn.ReLU(), half(n, n, 5), nn.ReLU(), half(n, n, 5))
+        wider = n * 3 // 2
+        last = nn.ConvTranspose2d(wider, 2 * n, 3, padding=1)
+        self.h_s = nn.Sequential(double(n, n, 5), nn.ReLU(), double(n, wider, 5), nn.ReLU(), last)
+        self.bottleneck = FactorizedDensity(n)
         self.channel_context, self.spatial_context, self.aggregation = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         wide, narrow = CONTEXT_WIDTHS
         for k, size in enumerate(config.groups):
             if k > 0:
                 before = sum(config.groups[:k])
-                layers = conv(before, wide, 5, 1), nn.ReLU(), conv(wide, narrow, 5, 1), nn.ReLU()
-                self.channel_context.append(nn.Sequential(*layers, conv(narrow, 2 * size, 5, 1)))
-            self.spatial_context.append(CheckerboardMaskedConv2d(size, 2 * size, 5, padding=2))
-            self.aggregation.append(
-                sequential_channel_ramp(
-                    2 * size * (1 + (k > 0)) + 2 * n,
-                    2 * size,
-                    min_ch=2 * n,
-                    num_layers=3,
-                    make_layer=nn.Conv2d,
-                    make_act=nn.ReLU,
-                    kernel_size=1,
-                )
-            )
+                layers = _same(before, wide, 5), nn.ReLU(), _same(wide, narrow, 5), nn.ReLU()
+                self.channel_context.append(nn.Sequential(*layers, _same(narrow, 2 * size, 5)))
+            self.spatial_context.append(Checkerboard(size, 2 * size, 5))
+            self.aggregation.append(_aggregation(2 * size * (1 + (k > 0)) + 2 * n, 2 * size, least=2 * n))
 
     def spread(self) -> Tensor:
         """Typical size of each latent channel, (1, C, 1, 1): here the networks know it."""
@@ -99,8 +89,8 @@ class Elic2022Context(nn.Module):
             gain_BCHW: that gain, at every place.
         """
         z_BCHW = self.hyper_latent(y_BCHW / gain_BCHW)
-        _, z_likelihood = self.bottleneck(z_BCHW)
-        medians = self.bottleneck.quantiles[:, 0, 1].detach()[:, None, None]
+        z_likelihood = self.bottleneck(z_BCHW)
+        medians = self.bottleneck.medians.detach()
         side_BSHW = self.side(rounded(z_BCHW - medians) + medians, *y_BCHW.shape[-2:])
 
         first = anchors(*y_BCHW.shape[-2:], device=y_BCHW.device)
@@ -113,7 +103,20 @@ class Elic2022Context(nn.Module):
             anchor_hat = (rounded(y - mean_a * gain) / gain + mean_a) * first
             mean_b, scale_b = self.parameters_of(k, known, anchor_hat)
             mean = torch.where(first, mean_a, mean_b) * gain
-            _, likelihood = self.gaussian(y, torch.where(first, scale_a, scale_b) * gain, mean)
+            scale = torch.where(first, scale_a, scale_b) * gain
+            likelihoods.append(gaussian_likelihood(y, scale, mean, SMALLEST_SCALE, self.training))
             decoded = torch.cat([decoded, (rounded(y - mean) + mean) / gain], 1)
-            likelihoods.append(likelihood)
         return decoded * gain_BCHW, {"y": torch.cat(likelihoods, 1), "z": z_likelihood}
+
+
+def _same(channels_in: int, channels_out: int, kernel: int) -> nn.Conv2d:
+    """Convolution that keeps height and width."""
+    return nn.Conv2d(channels_in, channels_out, kernel, padding=kernel // 2)
+
+
+def _aggregation(channels_in: int, channels_out: int, least: int) -> nn.Sequential:
+    """Three layers of 1 x 1 whose widths fall evenly, but not below `least` inside."""
+    _, *inside, _ = torch.linspace(channels_in, channels_out, 4, device="cpu").int().tolist()  # as CompressAI rounds
+    first, second = (max(width, least) for width in inside)
+    a, b, c = nn.Conv2d(channels_in, first, 1), nn.Conv2d(first, second, 1), nn.Conv2d(second, channels_out, 1)
+    return nn.Sequential(a, nn.ReLU(), b, nn.ReLU(), c)

@@ -9,9 +9,9 @@ same pieces one after another, in integers (`exact_elic.py`).
 """
 
 import torch
-from compressai.layers import CheckerboardMaskedConv2d
 from torch import Tensor, nn
 
+from components.codec.checkerboard import Checkerboard
 from components.codec.config import CodecConfig
 from components.codec.gains import look_up
 from components.codec.hyperprior import Hyperprior, rounded
@@ -44,9 +44,7 @@ class EntropyModel(Hyperprior):
             before = sum(config.groups[:k])
             if k > 0:
                 self.channel_context.append(nn.Sequential(nn.Conv2d(before, context, 3, padding=1), nn.ReLU()))
-            self.spatial_context.append(
-                CheckerboardMaskedConv2d(size, context, config.context_kernel, padding=config.context_kernel // 2)
-            )
+            self.spatial_context.append(Checkerboard(size, context, config.context_kernel))
             inputs = side + context * (1 + (k > 0))
             last = nn.Conv2d(hidden, 2 * size, 1)
             nn.init.zeros_(last.weight)  # the first guess is the channel's own mean and spread
@@ -88,7 +86,7 @@ class EntropyModel(Hyperprior):
         to_unit = 1 / (gain_BCHW * self.spread())
         z_BCHW = self.hyper_latent(y_BCHW * to_unit, quality_map_BHW)
         means, scales = self.hyper_prior(quality_map_BHW)
-        _, z_likelihood = self.gaussian(z_BCHW, scales, means)
+        z_likelihood = self.likelihood(z_BCHW, scales, means)
         side_BSHW = self.side(rounded(z_BCHW - means) + means, quality_map_BHW)
 
         first = anchors(*y_BCHW.shape[-2:], device=y_BCHW.device)
@@ -102,7 +100,6 @@ class EntropyModel(Hyperprior):
             mean_b, log_b = self.parameters_of(k, known, anchor_hat)
             mean = torch.where(first, mean_a, mean_b) / unit
             scale = torch.where(first, log_a, log_b).clamp(-9, 5).exp() / unit
-            _, likelihood = self.gaussian(y, scale, mean)
+            likelihoods.append(self.likelihood(y, scale, mean))
             decoded = torch.cat([decoded, (rounded(y - mean) + mean) * unit], 1)
-            likelihoods.append(likelihood)
         return decoded / to_unit, {"y": torch.cat(likelihoods, 1), "z": z_likelihood}

@@ -5,12 +5,12 @@ serve ten qualities, and the gain merely rescales what they say.
 """
 
 import torch
-from compressai.entropy_models import GaussianConditional
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.codec.config import HYPER_STRIDE, CodecConfig, DcaeConfig
 from components.codec.gains import Gain, look_up
+from components.codec.likelihood import gaussian_likelihood
 
 SMALLEST_SCALE = 0.11  # below it a Gaussian is a certain zero at 16-bit precision
 
@@ -34,7 +34,6 @@ class Hyperprior(nn.Module):
         self.hyper_mean_QC = nn.Parameter(torch.zeros(config.qualities, z))
         self.hyper_log_scale_QC = nn.Parameter(torch.zeros(config.qualities, z))
         self.log_spread_C = nn.Parameter(torch.zeros(config.latent_channels))  # typical size of each latent channel
-        self.gaussian = GaussianConditional(None, scale_bound=SMALLEST_SCALE)
 
     def spread(self) -> Tensor:
         """Typical size of each latent channel, (1, C, 1, 1)."""
@@ -55,6 +54,10 @@ class Hyperprior(nn.Module):
         """Means and scales of z, given only the quality of each place."""
         places = self.hyper_map(quality_map_BHW)
         return look_up(self.hyper_mean_QC, places), look_up(self.hyper_log_scale_QC.exp(), places)
+
+    def likelihood(self, y_BCHW: Tensor, scales_BCHW: Tensor, means_BCHW: Tensor) -> Tensor:
+        """Chances (B, C, H, W) of what would be coded, given Gaussians; in training, of values with noise."""
+        return gaussian_likelihood(y_BCHW, scales_BCHW, means_BCHW, SMALLEST_SCALE, self.training)
 
     def group(self, k: int) -> slice:
         """The channels of group k."""

@@ -1,4 +1,4 @@
-"""Frequency tables of a learned factorised prior (CompressAI's `EntropyBottleneck`), the same on every machine.
+"""Frequency tables of a learned factorised prior (`factorized.py`), the same on every machine.
 
 The prior is a small network per channel, of softplus, tanh and sigmoid (Ballé et al. 2018, appendix 6.1): c(x) is the
 logit of the chance to be below x, and an integer k around the median m has the chance
@@ -12,9 +12,9 @@ roundings, one array operation after another: IEEE 754 says for each what comes 
 from collections.abc import Sequence
 
 import numpy as np
-from compressai.entropy_models import EntropyBottleneck
 from numpy.typing import NDArray
 
+from components.codec.factorized import FactorizedDensity
 from components.errors import CotamError
 
 Array = NDArray[np.float64]
@@ -32,7 +32,7 @@ _LN2_HIGH, _LN2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # the
 _TERMS = 14
 
 
-def learned_rows(bottleneck: EntropyBottleneck, centers_C: NDArray[np.int64], unit: int) -> list[NDArray[np.int64]]:
+def learned_rows(bottleneck: FactorizedDensity, centers_C: NDArray[np.int64], unit: int) -> list[NDArray[np.int64]]:
     """Frequencies of each channel's symbols -bound .. bound, at least 1 each, `TOTAL` in all.
 
     Args:
@@ -79,7 +79,7 @@ def _row(below_E: Array, above_E: Array) -> NDArray[np.int64]:
     return frequencies
 
 
-def _layers(bottleneck: EntropyBottleneck) -> Layers:
+def _layers(bottleneck: FactorizedDensity) -> Layers:
     """As they are applied."""
 
     def read(parameters: Sequence) -> list[Array]:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from compressai.models.utils import remap_old_keys
 from torch import Tensor, nn
 
 from components.codec.dcae import Dcae
@@ -22,6 +21,10 @@ from components.errors import CotamError
 StateDict = dict[str, Tensor]
 _OURS = ("log_QC", "log_spread_C", "quality_side_QS", "hyper_mean_QC", "hyper_log_scale_QC")  # not published
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # keys below which training scripts put the tensors
+
+# Older versions of CompressAI name a density's layers otherwise: `_matrix0` is `matrices.0`.
+_OLD_DENSITY = re.compile(r"(entropy_bottleneck)\._(matrix|bias|factor)(\d+)$")
+_NEW_DENSITY = {"matrix": "matrices", "bias": "biases", "factor": "factors"}
 
 _HYPER, _Y = "latent_codec.hyper.", "latent_codec.y."
 _GROUP = _Y + "latent_codec.y{}."
@@ -132,11 +135,15 @@ def _elic2022(tensors: StateDict, path: str | Path) -> Elic2022:
     except (ValueError, IndexError):
         raise CotamError(f"{path} names a codec that cannot be (groups {groups}); copy it again.") from None
     model = Elic2022(sizes)
-    tensors = remap_old_keys(f"{_HYPER}entropy_bottleneck", tensors)
-    fill(model, {_elic2022_name(name): value for name, value in tensors.items()}, path)
+    fill(model, {_elic2022_name(_current(name)): value for name, value in tensors.items()}, path)
     for layer in model.entropy.spatial_context:  # CompressAI sets what the mask hides to zero when it first runs
         layer.weight.data *= layer.mask
     return model
+
+
+def _current(name: str) -> str:
+    """The name that newer versions of CompressAI give a tensor."""
+    return _OLD_DENSITY.sub(lambda match: f"{match[1]}.{_NEW_DENSITY[match[2]]}.{match[3]}", name)
 
 
 def _elic2022_name(name: str) -> str:
@@ -152,7 +159,8 @@ def _elic2022_name(name: str) -> str:
 
 def _dcae(tensors: StateDict, path: str | Path) -> Dcae:
     """A release of DCAE, of any widths."""
-    return published_dcae(remap_old_keys("entropy_bottleneck", tensors), lambda model, named: fill(model, named, path))
+    named = {_current(name): value for name, value in tensors.items()}
+    return published_dcae(named, lambda model, found: fill(model, found, path))
 
 
 _FORMATS: list[tuple[Callable[[StateDict], bool], Callable[[StateDict, str | Path], nn.Module]]] = [
