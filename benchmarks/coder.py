@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 from components import config
 from components.codec import Codec
 from components.codec.config import STRIDE
-from components.codec.wire import SCALES, TABLES, Quantizer
+from components.codec.tables import SCALES, TABLES
+from components.codec.wire import Quantizer
 from components.environment import be_quiet, use_threads
 from components.errors import CotamError
 from components.evaluation.pictures import photographs
@@ -145,7 +146,7 @@ def parts_of(codec: Codec, picture: NDArray[np.uint8], quality: int) -> list[Par
     x_13HW = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
     source = Quantizer(codec.wire.tables)
     codec.wire.walk(source, map_1HW, codec.model.analyse(x_13HW, map_1HW))
-    return [(symbols_1N[0].astype(np.int32), rows_1N[0]) for symbols_1N, rows_1N in source.parts]
+    return [(symbols_N.astype(np.int32), rows_N) for [(symbols_N, rows_N)] in source.parts]
 
 
 def compare(ways: Sequence[Way], parts: Sequence[Part], rounds: int) -> dict:

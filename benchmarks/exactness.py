@@ -21,7 +21,7 @@ from torch import Tensor
 
 from benchmarks.float_wire import as_float
 from components import config
-from components.codec import exact
+from components.codec import products
 from components.codec.codec import Codec
 from components.codec.config import STRIDE
 from components.codec.wire import Quantizer, Reader
@@ -103,16 +103,16 @@ def _picture(k: int, name: str, image: np.ndarray, quality: int, qualities: int,
 @contextlib.contextmanager
 def computing(way: Way) -> Iterator[None]:
     """Compute in this way inside."""
-    threads, multiplies = torch.get_num_threads(), exact._multiplies_bytes
+    threads, multiplies = torch.get_num_threads(), products.multiplies_bytes
     torch.set_num_threads(way.threads)
     if not way.bytes:
-        exact._multiplies_bytes = lambda: False
+        products.multiplies_bytes = lambda: False
     try:
         with torch.backends.mkldnn.flags(enabled=way.onednn), torch.inference_mode():
             yield
     finally:
         torch.set_num_threads(threads)
-        exact._multiplies_bytes = multiplies
+        products.multiplies_bytes = multiplies
 
 
 def _batches(items: Sequence[Picture], way: Way) -> Iterator[list[Picture]]:
@@ -185,7 +185,7 @@ def measure(scenes: int, codec_name: str, device: str) -> dict:
         "machine": platform.machine(),
         "torch": torch.__version__,
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
-        "int8_products": exact._multiplies_bytes(),
+        "int8_products": products.multiplies_bytes(),
         "cases": found,
         "streams": len(items) * len(cases),
         "exact_different": sum(case["exact_different"] for case in found.values()),

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from components.codec.codec import Codec
 from components.codec.entropy_model import anchors
-from components.codec.wire import FRACTION, SCALES, Source, Wire
+from components.codec.tables import FRACTION, SCALES
+from components.codec.wire import Source, Wire
 
 
 def as_float(codec: Codec, dtype: torch.dtype) -> Codec:

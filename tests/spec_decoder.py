@@ -106,6 +106,8 @@ def decode(stream: bytes, folder: Path):
     rows = [gaussian_row(j) for j in range(64)]
     h, v = ceil(height / 16), ceil(width / 16)
     K = config["kernel"]
+    fine = config.get("fine_entropy", False)
+    W, f = (32639, 10) if fine else (127, 6)
 
     # The map, and the quality of every place.
     levels = {}
@@ -128,7 +130,7 @@ def decode(stream: bytes, folder: Path):
         weight = weight.movedim(outputs, 0)
         e = []
         for one in weight.flatten(1).abs().amax(1).tolist():
-            fitting = [e for e in range(out_bits - 10, 25) if one * 2**e <= 127] or [out_bits - 10]
+            fitting = [e for e in range(out_bits - 10, 25) if one * 2**e <= W] or [out_bits - 10]
             e.append(max(fitting) if one else 7)
         whole = torch.stack([integers(one, k) for one, k in zip(weight, e, strict=True)])
         total = sums(x.double(), whole.double().movedim(0, outputs)).long()
@@ -147,17 +149,30 @@ def decode(stream: bytes, folder: Path):
     def double(name, x, tensors):
         return grown(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
 
+    def escaped():
+        rest = 0
+        for place in range(4):
+            digit = coder.symbol([4096] * 16)
+            rest += digit % 8 * 8**place
+            if digit < 8:
+                break
+        return rest
+
     def read(mean, chosen):  # in the order channel, place
+        bounds = [len(rows[j]) // 2 for j in chosen.reshape(-1).tolist()]
         symbols = [coder.symbol(rows[j]) - len(rows[j]) // 2 for j in chosen.reshape(-1).tolist()]
-        return 64 * torch.tensor(symbols, dtype=torch.int64).reshape(mean.shape) + mean
+        for n, (symbol, b) in enumerate(zip(symbols, bounds, strict=True)):
+            if fine and abs(symbol) == b:
+                symbols[n] += escaped() if symbol > 0 else -escaped()
+        return 2**f * torch.tensor(symbols, dtype=torch.int64).reshape(mean.shape) + mean
 
     # The hyper latent and the side information. All numbers are integers up to the pixels.
     qz = q[::4, ::4]
     z = read(
-        integers(at("entropy.hyper_mean_QC", qz), 6).clamp(-(2**22), 2**22),
+        integers(at("entropy.hyper_mean_QC", qz), f).clamp(-(2**22), 2**22),
         row(integers(at("entropy.hyper_log_scale_QC", qz), 14).clamp(-(2**22), 2**22)),
     )
-    s = clipped(shifted(z * exponential(-at("entropy.hyper_gain.log_QC", qz), 24), 20))
+    s = clipped(shifted(z * exponential(-at("entropy.hyper_gain.log_QC", qz), 24), f + 14))
     s = layer("entropy.hyper_synthesis.0", s, grown, outputs=1).relu()
     s = layer("entropy.hyper_synthesis.2", s, grown, outputs=1).relu()
     s = conv("entropy.hyper_synthesis.4", s, 1)[..., :h, :v]
@@ -174,18 +189,18 @@ def decode(stream: bytes, folder: Path):
         group = slice(first, first + size)
         known = s
         if k:
-            seen = clipped(shifted(y * inverse, 20))[:, :first]
+            seen = clipped(shifted(y * inverse, f + 14))[:, :first]
             known = torch.cat([s, conv(f"entropy.channel_context.{k - 1}.0", seen, 1).relu()], 1)
         for part in (anchors, ~anchors):
             context = torch.zeros(1, config["context_channels"], h, v, dtype=torch.int64)
             if part is not anchors:
                 c = config["context_kernel"]
                 odd = (torch.arange(c)[:, None] + torch.arange(c)) % 2 == 1
-                seen = clipped(shifted(y * inverse, 20))[:, group]
+                seen = clipped(shifted(y * inverse, f + 14))[:, group]
                 context = conv(f"entropy.spatial_context.{k}", seen, c // 2, used=odd)
             hidden = conv(f"entropy.aggregation.{k}.0", torch.cat([known, context], 1)).relu()
             mean, log_scale = conv(f"entropy.aggregation.{k}.2", hidden, out_bits=14).chunk(2, 1)
-            m = shifted(mean * u[:, group], 24).clamp(-(2**22), 2**22)
+            m = shifted(mean * u[:, group], 30 - f).clamp(-(2**22), 2**22)
             chosen = row(log_scale.clamp(-9 * 2**14, 5 * 2**14) + log_u[:, group])
             y[:, group, part] = read(m[..., part], chosen[..., part])
 
@@ -198,7 +213,7 @@ def decode(stream: bytes, folder: Path):
 
     # Pixels.
     w = {name: tensor.float() for name, tensor in half.items()}
-    y = y.float() / 64
+    y = y.float() / 2**f
     features = y * at("latent_inverse.log_QC", q, w).exp()
     for i in range(3):
         features = double(f"up.{i}", features, w)

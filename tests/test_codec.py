@@ -18,11 +18,11 @@ SHIPPED = ROOT / "pretrained/codec/elic-micro"
 SIZES = [(1, 1), (17, 33), (16, 16), (48, 80), (17, 33), (70, 20)]  # height, width
 
 
-def tiny_codec_folder(folder, seed=0):
+def tiny_codec_folder(folder, seed=0, **sizes):
     """A random codec that codes something: gains apart, weights as their layers initialise them."""
     config = CodecConfig(
         widths=(8, 8, 12), latent_channels=24, groups=(4, 8, 12), blocks=1, hyper_channels=8, side_channels=12,
-        context_channels=8, hidden_channels=16,
+        context_channels=8, hidden_channels=16, **sizes,
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -40,6 +40,16 @@ def tiny_codec_folder(folder, seed=0):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tiny_codec_folder(tmp_path_factory.mktemp("codec"))
+
+
+@pytest.fixture(scope="module")
+def fine_folder(tmp_path_factory):
+    return tiny_codec_folder(tmp_path_factory.mktemp("fine"), kernel=5, context_kernel=5, fine_entropy=True)
+
+
+@pytest.fixture(scope="module")
+def fine_codec(fine_folder):
+    return Codec.from_pretrained(fine_folder)
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +204,12 @@ def test_a_map_of_zeros_decodes_to_the_plain_image(codec):
     assert_same(codec.decode(plain)[0], codec.decode(flat)[0])
 
 
-def test_another_decoder_written_from_the_document_agrees(codec, folder, shipped, scenes):
+def test_another_decoder_written_from_the_document_agrees(codec, folder, fine_codec, fine_folder, shipped, scenes):
     """Header, map, entropy coder, networks: docs/bitstream.md is enough to read a stream."""
     cases = [
         (codec, folder, pictures([(17, 83)])[0], 3, np.array([[1, 0, -1], [0, 1, 1]], np.int8)),
         (codec, folder, pictures([(1, 1)])[0], 9, None),
+        (fine_codec, fine_folder, pictures([(33, 50)])[0], 6, np.array([[1, 0, -1], [0, 1, 1]], np.int8)),
         (shipped, SHIPPED, scenes[0][:52, :72], 2, np.array([[1, 0], [-1, 1]], np.int8)),
     ]
     for coder, where, image, quality, grid in cases:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from components.codec import exact
-from components.codec.exact import BITS, LIMIT, Doubling, Product, Taps, exp_fixed, fixed, quantize
+from components.codec import exact, products
+from components.codec.exact import BITS, Doubling, Taps, exp_fixed, fixed, product, quantize
 from components.codec.exact_elic import _FIRST_LOG, _ROWS_PER_E_FOLD
+from components.codec.products import DIGIT, LIMIT, TWO_DIGITS, Product
 from components.errors import CotamError
 
 UNIT = 1 << BITS
@@ -60,7 +61,7 @@ def test_layers_are_the_float_layers_up_to_their_grid():
             layer = halved(nn.ConvTranspose2d(6, 4, kernel, stride=2, **padding))
             close(Doubling(layer)(a), in_float64(layer, a))
         layer = halved(nn.Linear(6, 4))
-        close(Product.of(layer)(a), layer.double()(a.double() / UNIT))
+        close(product(layer)(a), layer.double()(a.double() / UNIT))
 
 
 def test_a_checkerboard_is_computed_only_where_it_is_read():
@@ -81,34 +82,48 @@ def test_both_ways_of_summing_give_the_same_integers(monkeypatch):
     layers = [
         Taps.of(halved(nn.Conv2d(40, 24, 3, padding=1))),
         Doubling(halved(nn.ConvTranspose2d(40, 24, 4, stride=2, padding=1))),
-        Product.of(halved(nn.Linear(40, 24)), out_bits=14),
-        Product.of(halved(nn.Conv2d(96, 24, 1))),  # the last inputs are missing
+        product(halved(nn.Linear(40, 24)), out_bits=14),
+        product(halved(nn.Conv2d(96, 24, 1))),  # the last inputs are missing
+    ]
+    layers += [
+        Taps.of(halved(nn.Conv2d(40, 24, 3, padding=1)), largest=TWO_DIGITS),
+        Doubling(halved(nn.ConvTranspose2d(40, 24, 4, stride=2, padding=1)), largest=TWO_DIGITS),
+        product(halved(nn.Linear(40, 24)), out_bits=14, largest=TWO_DIGITS),
+        product(halved(nn.Conv2d(96, 24, 1)), relu=True, largest=TWO_DIGITS),
     ]
     inputs = [activations(3, 6, 5, 40, spread=spread).clamp(-LIMIT, LIMIT) for spread in (20, 2000, 200_000, 4e6)]
     inputs += [torch.full((1, 4, 4, 40), value, dtype=torch.int32) for value in (-LIMIT, LIMIT, -128, 127, 128, -32768)]
     found = [layer(a) for layer in layers for a in inputs]
-    monkeypatch.setattr(exact, "_multiplies_bytes", lambda: False)
+    monkeypatch.setattr(products, "multiplies_bytes", lambda: False)
     again = [layer(a) for layer in layers for a in inputs]
     assert all(map(torch.equal, found, again))
 
 
-def test_sums_are_those_of_python_integers():
+@pytest.mark.parametrize("largest", [DIGIT, TWO_DIGITS])
+@pytest.mark.parametrize("spread", [100, 20_000, LIMIT])
+@pytest.mark.parametrize("size", [0.003, 3, 300])
+def test_sums_are_those_of_python_integers(largest, spread, size):
     rng = np.random.default_rng(0)
-    rows = quantize(torch.from_numpy(rng.normal(0, 3, (5, 64)).astype(np.float16)).double(), None)
-    a = torch.from_numpy(rng.integers(-LIMIT, LIMIT + 1, (7, 64))).int()
+    weights = torch.from_numpy(rng.normal(0, size, (5, 64)).astype(np.float16)).double()
+    rows = quantize(weights, torch.arange(5) - 2.25, largest=largest)
+    a = torch.from_numpy(rng.integers(-spread, spread + 1, (7, 64))).int()
     expected = [
         [
-            max(-LIMIT, min(LIMIT, (sum(map(int.__mul__, one, w)) + (1 << s >> 1)) >> s))
-            for w, s in zip(rows.weight_OK.tolist(), rows.shift_O.tolist(), strict=True)
+            max(-LIMIT, min(LIMIT, (sum(map(int.__mul__, one, w)) + b + (1 << s >> 1)) >> s))
+            for w, b, s in zip(rows.weight_OK.tolist(), rows.bias_O.tolist(), rows.shift_O.tolist(), strict=True)
         ]
         for one in a.tolist()
     ]
     assert Product(rows)(a).tolist() == expected
 
 
-@given(st.lists(st.floats(-60000, 60000, width=16), min_size=1, max_size=8), st.sampled_from([10, 14]))
-def test_an_output_channel_uses_eight_bits_if_it_can(weights, out_bits):
-    rows = quantize(torch.tensor([weights], dtype=torch.float64), None, out_bits=out_bits)
+@given(
+    st.lists(st.floats(-60000, 60000, width=16), min_size=1, max_size=8),
+    st.sampled_from([10, 14]),
+    st.sampled_from([127, 32639]),
+)
+def test_an_output_channel_uses_all_bits_if_it_can(weights, out_bits, limit):
+    rows = quantize(torch.tensor([weights], dtype=torch.float64), None, out_bits, limit)
     e = int(rows.shift_O) - BITS + out_bits
     largest = max(map(abs, weights))
     assert int(rows.shift_O) >= 0
@@ -117,11 +132,11 @@ def test_an_output_channel_uses_eight_bits_if_it_can(weights, out_bits):
     if largest == 0:
         assert e == 7
     elif out_bits - BITS < e < exact.LARGEST_EXPONENT:
-        assert largest * 2.0**e <= 127 < largest * 2.0 ** (e + 1)
+        assert largest * 2.0**e <= limit < largest * 2.0 ** (e + 1)
     elif e == exact.LARGEST_EXPONENT:
-        assert largest * 2.0**e <= 127
+        assert largest * 2.0**e <= limit
     else:  # as fine as a shift to the right allows, in more than eight bits if need be
-        assert largest * 2.0 ** (e + 1) > 127
+        assert largest * 2.0 ** (e + 1) > limit
 
 
 def test_weights_that_no_sum_holds_are_refused():

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import exactness as bench
 from benchmarks.float_wire import as_float
-from components.codec import exact
+from components.codec import products
 from components.codec.codec import Codec
 from components.paths import ROOT
 from components.scenes import render, sample_scene
@@ -59,9 +59,9 @@ def test_the_integers_cost_little_and_the_yardstick_reads_itself(shipped):
 
 
 def test_a_way_is_left_as_it_was_found():
-    before = torch.get_num_threads(), torch.backends.mkldnn.enabled, exact._multiplies_bytes
+    before = torch.get_num_threads(), torch.backends.mkldnn.enabled, products.multiplies_bytes
     with bench.computing(bench.OTHER):
         assert torch.get_num_threads() == 2
         assert not torch.backends.mkldnn.enabled
-        assert not exact._multiplies_bytes()
-    assert (torch.get_num_threads(), torch.backends.mkldnn.enabled, exact._multiplies_bytes) == before
+        assert not products.multiplies_bytes()
+    assert (torch.get_num_threads(), torch.backends.mkldnn.enabled, products.multiplies_bytes) == before

@@ -14,7 +14,7 @@ from components.codec.elic2022 import Elic2022Config
 from components.codec.exact_elic2022 import ExactElic2022
 from components.codec.folder import load_codec, save_codec
 from components.codec.published import load_published
-from components.codec.wire import TABLES
+from components.codec.tables import TABLES
 from components.errors import CotamError
 from components.scenes import render, sample_scene
 

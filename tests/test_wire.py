@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from components.codec import wire
 from components.codec.exact_elic import rows_of
 from components.codec.level_map import FREQUENCIES
-from components.codec.wire import FRACTION, LEAST_BITS, SCALES, TABLES, Quantizer, Reader, write
+from components.codec.tables import FRACTION, LEAST_BITS, SCALES, TABLES, Tables
+from components.codec.wire import Quantizer, Reader, write
 from components.errors import CotamError
 from components.paths import ROOT
 from tests.spec_decoder import Coder, gaussian_row
@@ -158,3 +159,26 @@ def test_a_few_bytes_do_not_announce_a_huge_image():
     # What an encoder writes at its cheapest is never refused.
     many = np.zeros(300_000, int)
     assert (read(write(many, many, None), many) == 0).all()
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_fine_codecs_write_what_lies_beyond_a_row(seed):
+    rng, tables = np.random.default_rng(seed), Tables(fine=True)
+    steps = torch.from_numpy(rng.integers(0, 64, (2, 40)))
+    bounds = torch.from_numpy(tables.bounds)[steps]
+    beyond = torch.from_numpy(rng.integers(-12, 13, (2, 40)) * rng.choice([0, 1, 50, 511], (2, 40)))
+    values, means = (bounds + beyond) * torch.from_numpy(rng.choice([-1.0, 1.0], (2, 40))), torch.full((2, 40), 256)
+    source = Quantizer(tables)
+    written = [source.symbols(values + 0.25, means, steps) for _ in range(2)]
+    assert torch.equal(written[0], values.clamp(-bounds - 4095, bounds + 4095).long())
+    reader = Reader(source.streams([None, None]), 80, None, tables)
+    assert all(torch.equal(reader.symbols(None, means, steps), symbols) for symbols in written)
+
+
+def test_any_payload_of_a_fine_codec_reads_as_numbers():
+    rng, tables = np.random.default_rng(0), Tables(fine=True)
+    steps = torch.full((1, 400), 63)
+    for _ in range(20):
+        reader = Reader([rng.bytes(400)], 400, None, tables)
+        found = reader.symbols(None, torch.zeros_like(steps), steps)
+        assert found.abs().max() <= tables.bounds[63] + 4095

@@ -21,7 +21,7 @@ class InBands:
     def __init__(self, exact: ExactElic):
         self.exact = exact
         self.hyper_prior, self.units, self.config = exact.hyper_prior, exact.units, exact.config
-        self.own_rows = exact.own_rows
+        self.own_rows, self.fraction_bits = exact.own_rows, exact.fraction_bits
 
     def side(self, z_BHWC: Tensor, quality_map_BHW: Tensor) -> Tensor:
         """As `ExactElic.side`."""

@@ -41,6 +41,7 @@ class CodecConfig(BaseModel):
     context_kernel: int = 3
     hidden_channels: int = 96  # of the parameter aggregation
     lambdas: tuple[float, ...] = LAMBDAS
+    fine_entropy: bool = False  # finer weights and means in the entropy model, escapes in streams (docs/bitstream.md)
 
     @model_validator(mode="after")
     def _consistent(self) -> "CodecConfig":
@@ -63,6 +64,7 @@ FULL_ELIC = CodecConfig(
     context_channels=384,
     context_kernel=5,
     hidden_channels=640,
+    fine_entropy=True,
 )
 
 

@@ -15,7 +15,8 @@ from components.codec.dcae import Dcae
 from components.codec.exact_elic import LARGEST_MEAN, PREDICTION_BITS, rows_of
 from components.codec.hyperprior import SMALLEST_SCALE
 from components.codec.learned_density import learned_rows
-from components.codec.wire import FRACTION, TABLES, Source, Tables, as_bytes, next_part, symbol_count
+from components.codec.tables import FRACTION, TABLES, Tables
+from components.codec.wire import Source, as_bytes, next_part, symbol_count
 from components.errors import CotamError
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from components.codec.config import HYPER_STRIDE
 from components.codec.elic2022 import Elic2022
-from components.codec.exact import BITS, Doubling, Product, Taps, activation, exp_fixed, fixed, quantize, shift
+from components.codec.exact import BITS, Doubling, Taps, activation, exp_fixed, fixed, product, quantize, shift
 from components.codec.exact_elic import (
     FRACTION_BITS,
     INVERSE_BITS,
@@ -25,6 +25,7 @@ from components.codec.exact_elic import (
     UNIT_BITS,
 )
 from components.codec.learned_density import learned_rows
+from components.codec.products import Product
 
 
 def _thresholds() -> list[int]:
@@ -47,6 +48,8 @@ class ExactElic2022:
         CotamError: weights that cannot be computed with exactly.
     """
 
+    fraction_bits = FRACTION_BITS
+
     def __init__(self, model: Elic2022, device: torch.device | str = "cpu"):
         entropy, self.config = model.entropy, model.config
         self.device = torch.device(device)
@@ -58,7 +61,7 @@ class ExactElic2022:
         ]
         self.spatial_context = [Taps.of(layer, mask=lambda y, x: (y + x) % 2 == 1) for layer in entropy.spatial_context]
         self.aggregation = [
-            (_anchors_last(first, 2 * size), Product.of(second, relu=True), Product.of(last, out_bits=PREDICTION_BITS))
+            (_anchors_last(first, 2 * size), product(second, relu=True), product(last, out_bits=PREDICTION_BITS))
             for (first, _, second, _, last), size in zip(entropy.aggregation, self.config.groups, strict=True)
         ]
         layers = (*self.hyper_synthesis, *self.spatial_context, *sum(self.channel_context + self.aggregation, ()))

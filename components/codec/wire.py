@@ -9,90 +9,37 @@ checksum over the decoded latent remains, against damage.
 encoder's latent or a decoder's stream, is the only difference between the two directions.
 """
 
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import ndtr
 from torch import Tensor
 
-from components.codec import level_map
+from components.codec import escapes, level_map
 from components.codec.architectures import AnyConfig, exact_entropy
 from components.codec.config import HYPER_STRIDE
 from components.codec.elic import Elic
 from components.codec.entropy_model import anchors
-from components.codec.exact_elic import FRACTION_BITS, ROWS
-from components.codec.hyperprior import SMALLEST_SCALE
 from components.codec.rans import ans
+from components.codec.tables import FRACTION, LEAST_BITS, LEVEL_ROWS, TABLES, Tables
 from components.errors import CotamError
 
-FRACTION = 1 << FRACTION_BITS  # means are multiples of 1/64
-SCALES = np.geomspace(SMALLEST_SCALE, 256, ROWS)
-_TABLES_CHECK = 0x6AD64E72  # CRC-32 of the frequencies of all Gaussian rows, as docs/bitstream.md has it
-TOTAL = 1 << 16  # of the frequencies in a row
 PORTION = 1 << 20  # symbols
-_LEVEL_ROWS = len(level_map.FREQUENCIES)
 
-
-def _bounds() -> NDArray[np.int64]:
-    """The largest symbol of each scale; an encoder clips to it, so that no escape codes are needed."""
-    return np.ceil(8 * SCALES).astype(np.int64) + 7
-
-
-def _gaussian_row(scale: float, bound: int) -> list[int]:
-    """Cumulative frequencies of the symbols -bound .. bound, each at least 1."""
-    symbols = np.arange(-bound, bound + 1)
-    chances = ndtr((symbols + 0.5) / scale) - ndtr((symbols - 0.5) / scale)
-    frequencies = np.floor(chances * (TOTAL - len(symbols))).astype(np.int64) + 1
-    frequencies[bound] += TOTAL - frequencies.sum()
-    return [0, *np.cumsum(frequencies).tolist()]
-
-
-class Tables:
-    """Frequency tables as CompressAI's coder takes them: the contexts of the level map, a codec's own, the Gaussians.
-
-    Each row ends with a symbol of frequency zero, which is the coder's escape: no stream, however damaged, can reach
-    it. That bounds what a decoder may read: one 32-bit word for every symbol.
-
-    Rows are numbered from the first Gaussian on; a codec's own are before it, the last is -1.
-
-    Args:
-        own: frequencies of the codec's own rows, of symbols around 0, and so odd in number.
-
-    Raises:
-        CotamError: this machine's normal distribution is so wrong that other frequencies come out.
-    """
-
-    def __init__(self, own: Sequence[NDArray[np.int64]] = ()):
-        gaussian_bounds, own_bounds = _bounds(), np.array([len(row) // 2 for row in own], np.int64)
-        self.bounds = np.concatenate([gaussian_bounds, own_bounds])  # so that negative numbers find their own
-        self.first = _LEVEL_ROWS + len(own)
-        rows = [[0, *np.cumsum(row).tolist()] for row in level_map.FREQUENCIES]
-        gaussians = [_gaussian_row(scale, bound) for scale, bound in zip(SCALES, gaussian_bounds, strict=True)]
-        if zlib.crc32(np.concatenate([np.diff(row) for row in gaussians]).astype("<u4").tobytes()) != _TABLES_CHECK:
-            raise CotamError("SciPy's normal distribution is not accurate on this machine; install another SciPy.")
-        rows += [[0, *np.cumsum(row).tolist()] for row in own] + gaussians
-        self.rows = [[*row, TOTAL] for row in rows]
-        self.sizes = [len(row) for row in self.rows]
-        self.offsets = [-1] * _LEVEL_ROWS + (-own_bounds).tolist() + (-gaussian_bounds).tolist()
-
-    def upto(self, highest: int) -> tuple[list, list, list]:
-        """Tables without the rows after `highest`: handing them to the coder copies them."""
-        return self.rows[: highest + 1], self.sizes[: highest + 1], self.offsets[: highest + 1]
-
-
-TABLES = Tables()
-LEAST_BITS = float(np.log2(TOTAL / max(np.diff(row).max() for row in TABLES.rows[_LEVEL_ROWS:])))  # of a symbol
+Part = tuple[NDArray[np.int16], NDArray[np.int16]]
+"""Symbols and their rows."""
 
 
 class Source(Protocol):
-    """Gives the symbols (B, n) of the next part, given its means in 1/64 and the steps of its scales.
+    """Gives the symbols (B, n) of the next part, given its means and the steps of its scales.
 
-    All int64, on the CPU. An encoder also gives the values that are to be coded, float64.
+    All int64, on the CPU, means in units of 1 / `tables.fraction`. An encoder also gives the values that are to be
+    coded, float64.
     """
+
+    tables: Tables
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor: ...
 
@@ -102,32 +49,37 @@ class Quantizer:
 
     def __init__(self, tables: Tables = TABLES):
         self.tables = tables
-        self.parts: list[tuple[NDArray, NDArray]] = []
+        self.parts: list[list[Part]] = []  # of each call, the symbols and rows of every image
 
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor:
         bounds = torch.from_numpy(self.tables.bounds)[indexes_BN]
-        symbols = torch.round(values_BN - means_BN / FRACTION).clamp(-bounds, bounds).long()
-        self.parts.append((symbols.numpy().astype(np.int16), indexes_BN.numpy().astype(np.int16)))
+        limits = bounds if self.tables.escape is None else bounds + escapes.LARGEST
+        symbols = torch.round(values_BN - means_BN / self.tables.fraction).clamp(-limits, limits).long()
+        self.parts.append([self._part(*image) for image in zip(symbols, indexes_BN, bounds, strict=True)])
         return symbols
+
+    def _part(self, symbols_N: Tensor, indexes_N: Tensor, bounds_N: Tensor) -> Part:
+        symbols, rows = symbols_N.numpy(), indexes_N.numpy()
+        if self.tables.escape is not None:
+            symbols, digits = escapes.split(symbols, bounds_N.numpy())
+            symbols = np.concatenate([symbols, np.array(digits, np.int64)])
+            rows = np.concatenate([rows, np.full(len(digits), self.tables.escape)])
+        return symbols.astype(np.int16), rows.astype(np.int16)
 
     def streams(self, levels: Sequence[NDArray[np.int8] | None]) -> list[bytes]:
         """One stream per image: its level map, then its latent."""
-        symbols_BN, indexes_BN = (np.concatenate(parts, 1) for parts in zip(*self.parts, strict=True))
-        return [
-            write(symbols, indexes, grid, self.tables)
-            for symbols, indexes, grid in zip(symbols_BN, indexes_BN, levels, strict=True)
-        ]
+        found = []
+        for grid, parts in zip(levels, zip(*self.parts, strict=True), strict=True):
+            symbols_N, indexes_N = map(np.concatenate, zip(*parts, strict=True))
+            found.append(write(symbols_N, indexes_N, grid, self.tables))
+        return found
 
 
-def write(
-    symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | None, tables: Tables = TABLES
-) -> bytes:
+def write(symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | None, tables: Tables = TABLES) -> bytes:
     """Entropy-code a level map and symbols whose scale steps are `indexes`."""
     coder = ans.BufferedRansEncoder()
     if levels is not None:
-        coder.encode_with_indexes(
-            levels.reshape(-1).tolist(), level_map.contexts(levels), *tables.upto(_LEVEL_ROWS - 1)
-        )
+        coder.encode_with_indexes(levels.reshape(-1).tolist(), level_map.contexts(levels), *tables.upto(LEVEL_ROWS - 1))
     for part in _portions(len(symbols_N)):
         rows = indexes_N[part].astype(np.int64) + tables.first
         coder.encode_with_indexes(symbols_N[part].tolist(), rows.tolist(), *tables.upto(int(rows.max())))
@@ -146,14 +98,13 @@ class Reader:
         CotamError: a payload is shorter than that many symbols can be, so that a few bytes never announce a huge image.
     """
 
-    def __init__(
-        self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None, tables: Tables = TABLES
-    ):
+    def __init__(self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None, tables: Tables = TABLES):
         self.tables = tables
         if 8 * min(map(len, payloads)) < symbols * LEAST_BITS:
             raise CotamError("The stream is damaged: it is too short for the size that it names; copy it again.")
         # A damaged stream ends early; what is read beyond its end is then zeros, and the checksum fails.
         cells = 0 if grid is None else grid[0] * grid[1]
+        symbols *= 1 if tables.escape is None else 2  # all digits of an escape take a word at most
         self._coders = [ans.RansDecoder() for _ in payloads]
         for coder, payload in zip(self._coders, payloads, strict=True):
             coder.set_stream(payload + bytes(4 * (symbols + cells)))
@@ -164,7 +115,7 @@ class Reader:
         if self._grid is None:
             return [None] * len(self._coders)
         own = self.tables
-        tables = [([own.rows[k]], [own.sizes[k]], [-1]) for k in range(_LEVEL_ROWS)]
+        tables = [([own.rows[k]], [own.sizes[k]], [-1]) for k in range(LEVEL_ROWS)]
         return [
             level_map.read(self._grid, lambda k, coder=coder: coder.decode_stream([0], *tables[k])[0])
             for coder in self._coders
@@ -173,12 +124,19 @@ class Reader:
     def symbols(self, values_BN: Tensor | None, means_BN: Tensor, indexes_BN: Tensor) -> Tensor:
         rows_BN = (indexes_BN + self.tables.first).numpy()
         symbols_BN = torch.empty(rows_BN.shape, dtype=torch.int64)
-        for coder, rows_N, symbols_N in zip(self._coders, rows_BN, symbols_BN, strict=True):
+        for coder, rows_N, symbols_N, indexes_N in zip(self._coders, rows_BN, symbols_BN, indexes_BN, strict=True):
             for part in _portions(len(rows_N)):
                 rows = rows_N[part]
                 decoded = coder.decode_stream(rows.tolist(), *self.tables.upto(int(rows.max())))
                 symbols_N[part] = torch.tensor(decoded, dtype=torch.int64)
+            if self.tables.escape is not None:
+                self._extend(symbols_N.numpy(), self.tables.bounds[indexes_N.numpy()], coder)
         return symbols_BN
+
+    def _extend(self, symbols_N: NDArray[np.int64], bounds_N: NDArray[np.int64], coder: ans.RansDecoder) -> None:
+        row = self.tables.first + self.tables.escape
+        table = [self.tables.rows[row]], [self.tables.sizes[row]], [self.tables.offsets[row]]
+        escapes.join(symbols_N, bounds_N, lambda: coder.decode_stream([0], *table)[0])
 
 
 def symbol_count(config: AnyConfig, size: tuple[int, int]) -> int:
@@ -199,7 +157,8 @@ class Wire:
     def __init__(self, model: Elic, device: torch.device | str = "cpu"):
         self.model, self.config = model, model.config
         self.exact = exact_entropy(model, device)
-        self.tables = Tables(self.exact.own_rows) if self.exact.own_rows else TABLES
+        fine = 1 << self.exact.fraction_bits != FRACTION
+        self.tables = Tables(self.exact.own_rows, fine) if fine or self.exact.own_rows else TABLES
 
     def symbol_count(self, size: tuple[int, int]) -> int:
         """Symbols of an image whose latent has this size."""
@@ -244,10 +203,8 @@ class Wire:
                 y[:, places, channels] = found.int()
                 units_BHWC.flatten(1, 2)[:, places, channels] = exact.units(found, qualities, channels)
         y_CHW = y.transpose(1, 2).unflatten(2, (height, width))
-        covered = [
-            as_bytes(one_z) + as_bytes(one_y) for one_z, one_y in zip(z.permute(0, 3, 1, 2), y_CHW, strict=True)
-        ]
-        return y_CHW.float() / FRACTION, covered
+        covered = [as_bytes(one_z) + as_bytes(one_y) for one_z, one_y in zip(z.permute(0, 3, 1, 2), y_CHW, strict=True)]
+        return y_CHW.float() / self.tables.fraction, covered
 
     def _hyper_latent(self, y_BCHW: Tensor | None, maps_BHW: Tensor) -> Tensor | None:
         """What an encoder would like z to be, (B, h, w, Cz), one by one: floats may depend on the batch."""
@@ -262,16 +219,16 @@ class Wire:
 
 
 def next_part(source: Source, values: Tensor | None, means: Tensor, rows: Tensor) -> Tensor:
-    """The next decoded part, in 1/64, from tensors (B, ..., C) whose order in the stream is channel, place."""
+    """The next decoded part, in units of the means, from tensors (B, ..., C); in the stream: by channel, then place."""
 
     def lined(part: Tensor) -> Tensor:
         return part.flatten(1, -2).transpose(1, 2).flatten(1).cpu()
 
     symbols_BN = source.symbols(None if values is None else lined(values).double(), lined(means), lined(rows))
     symbols = symbols_BN.unflatten(1, (means.shape[-1], -1)).transpose(1, 2).reshape(means.shape)
-    return FRACTION * symbols.to(means.device) + means
+    return source.tables.fraction * symbols.to(means.device) + means
 
 
 def as_bytes(values: Tensor) -> bytes:
-    """Multiples of 1/64 as little-endian 32-bit integers."""
+    """Multiples of 1/64 (or 1/1024) as little-endian 32-bit integers."""
     return values.cpu().numpy().astype("<i4").tobytes()
