@@ -9,6 +9,7 @@ from torch import nn
 
 from components.codec.codec import Codec, _as_tensor
 from components.codec.fast import FastTransforms, rounded_kernels, short_type
+from components.codec.split import SplitConv, split
 from components.evaluation.pictures import photographs, psnr
 from components.paths import ROOT
 
@@ -102,3 +103,21 @@ def test_rounded_kernels_keep_their_sums(kind):
 def test_the_short_type_suits_the_machine():
     assert short_type(torch.device("cuda")) == torch.float16
     assert short_type(torch.device("cpu")) in (torch.bfloat16, torch.float32)
+
+
+def test_two_short_numbers_make_a_long_one():
+    x = torch.randn(1, 5, 7, 6)
+    high, low = split(x)
+    assert high.dtype == low.dtype == torch.bfloat16
+    assert (high.double() + low.double() - x).abs().max() <= 2**-16 * x.abs().max()
+
+
+@pytest.mark.skipif(short_type(torch.device("cpu")) != torch.bfloat16, reason="bfloat16 is not fast here")
+def test_a_split_convolution_is_nearly_one_in_float32():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(24, 40, 5, stride=2, padding=2).requires_grad_(False)
+    x = torch.randn(2, 24, 18, 22).contiguous(memory_format=torch.channels_last)
+    expected = conv.double()(x.double())
+    found = SplitConv(conv.float())(x)
+    assert found.dtype == torch.float32
+    assert (found - expected).norm() < 3e-5 * expected.norm()
