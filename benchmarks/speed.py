@@ -17,13 +17,9 @@ import argparse
 import json
 import os
 import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,23 +27,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from benchmarks.speed_cold import cold
+from benchmarks.speed_sides import QUALITIES, compressai_ways, prepare
+from benchmarks.speed_stages import spend, watch_ours, watch_theirs
+from benchmarks.speed_summary import WAYS, middle, summarize
 from components import config
 from components.environment import be_quiet, use_threads
-from components.paths import ROOT
 from components.progress import track
 
 if TYPE_CHECKING:
-    from benchmarks.compressai_elic import CompressaiElic
     from components.codec.codec import Codec
 
-QUALITIES = (0, 4, 9)
 SIZE = (512, 768)
-WAYS = ("encode", "decode")
 PAPER = {"encode": 2.9, "decode": 5.2}  # per cent that guidance and adapter add to ELIC (Table 2)
-LIMITS = {"between": 45.0, "loss": 0.1, "rate": 0.5}  # dB, dB, per cent
-
-Spent = tuple[float, float]
-"""Seconds by the clock, and of the process on all processors."""
 
 
 def crops(pictures: Sequence[np.ndarray], size: tuple[int, int] = SIZE) -> list[np.ndarray]:
@@ -62,92 +54,6 @@ def crops(pictures: Sequence[np.ndarray], size: tuple[int, int] = SIZE) -> list[
         left, top = (image.width - size[1]) // 2, (image.height - size[0]) // 2
         found.append(np.array(image.crop((left, top, left + size[1], top + size[0]))))
     return found
-
-
-def spend(work: Callable[[], object]) -> tuple[Spent, object]:
-    """What a piece of work takes, and gives."""
-    clock, processor = time.perf_counter(), time.process_time()
-    result = work()
-    # A clock of coarse ticks may not have moved.
-    return (time.perf_counter() - clock, max(time.process_time() - processor, 1e-9)), result
-
-
-class Stages:
-    """Adds up the seconds that methods of some objects take, by stage; calls within calls count once."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = defaultdict(float)
-        self._inside = False
-
-    def watch(self, owner: object, name: str, stage: str) -> None:
-        """Time this method (or function of a module) of the owner as part of a stage, until the process ends."""
-        inner = getattr(owner, name)
-
-        def outer(*args, **kwargs):
-            if self._inside:
-                return inner(*args, **kwargs)
-            self._inside = True
-            start = time.perf_counter()
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                self.seconds[stage] += time.perf_counter() - start
-                self._inside = False
-
-        setattr(owner, name, outer)
-
-    def take(self, total: float) -> dict[str, float]:
-        """The stages since the last call, and what is left of the total."""
-        found = dict(self.seconds)
-        self.seconds.clear()
-        return found | {"other": total - sum(found.values())}
-
-
-def watch_ours(codec: "Codec") -> Stages:
-    """Our codec's stages."""
-    from components.codec import wire
-
-    stages, exact = Stages(), codec.wire.exact
-    stages.watch(codec.transforms, "analyse", "analysis")
-    stages.watch(codec.transforms, "synthesize", "synthesis")
-    for owner, name in ((codec.wire, "_hyper_latent"), (exact, "hyper_prior"), (exact, "side")):
-        stages.watch(owner, name, "hyperprior")
-    for name in ("before", "parameters_of", "units"):
-        stages.watch(exact, name, "context")
-    stages.watch(wire.Quantizer, "streams", "entropy coding")
-    stages.watch(wire.Reader, "symbols", "entropy coding")
-    return stages
-
-
-def watch_theirs(model: "CompressaiElic") -> Stages:
-    """CompressAI's transforms; its latent codecs mix networks and coding."""
-    stages = Stages()
-    stages.watch(model.g_a, "forward", "analysis")
-    stages.watch(model.g_s, "forward", "synthesis")
-    return stages
-
-
-def compressai_ways(model: "CompressaiElic") -> tuple[Callable, Callable, Callable]:
-    """compress, decompress (both with pixels outside, as ours have them), and the bytes of what lies between."""
-    import torch
-
-    def encode(picture: np.ndarray) -> dict:
-        x_13HW = torch.from_numpy(picture).permute(2, 0, 1)[None].float().contiguous() / 255
-        with torch.inference_mode():
-            return model.compress(x_13HW)
-
-    def decode(found: dict) -> np.ndarray:
-        with torch.inference_mode():
-            x_13HW = model.decompress(strings=found["strings"], shape=found["shape"])["x_hat"]
-        return x_13HW[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
-
-    def size(found: dict) -> int:
-        def count(part) -> int:
-            return len(part) if isinstance(part, bytes) else sum(map(count, part))
-
-        return count(found["strings"])
-
-    return encode, decode, size
 
 
 def warm(codec: "Codec", plain: "Codec", models: dict, pictures: Sequence[np.ndarray], rounds: int) -> list[dict]:
@@ -196,48 +102,6 @@ def warm(codec: "Codec", plain: "Codec", models: dict, pictures: Sequence[np.nda
     return found
 
 
-def summarize(pairs: Sequence[dict]) -> dict:
-    """Medians and quartiles, and whether the limits of quality and rate hold."""
-    result: dict = {}
-    for way in WAYS:
-        clock = [pair[way]["compressai"][0] / pair[way]["ours"][0] for pair in pairs]
-        processor = [pair[way]["compressai"][1] / pair[way]["ours"][1] for pair in pairs]
-        result[way] = {
-            "compressai_s": _middle(pair[way]["compressai"][0] for pair in pairs),
-            "ours_s": _middle(pair[way]["ours"][0] for pair in pairs),
-            "times_as_fast": _spread(clock),
-            "times_as_fast_by_processor_time": _spread(processor),
-            "stages": {who: _stages([pair[way]["stages"][who] for pair in pairs]) for who in ("ours", "compressai")},
-        }
-    ours, theirs = (sum(pair["bytes"][who] for pair in pairs) for who in ("ours", "compressai"))
-    result["rate_percent"] = 100 * (ours / theirs - 1)
-    result["psnr"] = statistics.fmean(pair["psnr"]["ours"] for pair in pairs)
-    result["loss"] = statistics.fmean(pair["psnr"]["compressai"] - pair["psnr"]["ours"] for pair in pairs)
-    for name in ("between", "between_float", "between_float_and_compressai"):
-        values = [pair[name] for pair in pairs if name in pair]
-        result[name] = {"mean": statistics.fmean(values), "least": min(values)}
-    result["within_limits"] = bool(
-        result["between"]["least"] > LIMITS["between"]
-        and result["loss"] < LIMITS["loss"]
-        and abs(result["rate_percent"]) < LIMITS["rate"]
-    )
-    return result
-
-
-def _middle(values) -> float:
-    return round(statistics.median(values), 4)
-
-
-def _spread(values: list[float]) -> dict:
-    low, middle, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
-    return {"median": round(middle, 3), "lower_quartile": round(low, 3), "upper_quartile": round(high, 3)}
-
-
-def _stages(found: list[dict]) -> dict:
-    names = list(dict.fromkeys(name for one in found for name in one if name != "other"))
-    return {name: _middle(one.get(name, 0.0) for one in found) for name in [*names, "other"]}
-
-
 def additions(codec: "Codec", pictures: Sequence[np.ndarray], quality: int) -> dict:
     """Median seconds of guidance and of the adapter beside our encode and decode, and per cent added.
 
@@ -267,110 +131,9 @@ def additions(codec: "Codec", pictures: Sequence[np.ndarray], quality: int) -> d
             adapter(latent_1CHW, map_1HW)
             spent, _ = spend(lambda x=latent_1CHW, q=map_1HW: adapter(x, q))
         found["adapter"].append(spent[0])
-    seconds = {name: _middle(values) for name, values in found.items()}
+    seconds = {name: middle(values) for name, values in found.items()}
     added = {"encode": seconds["guidance"] / seconds["encode"], "decode": seconds["adapter"] / seconds["decode"]}
     return {"seconds": seconds, "percent": {way: round(100 * share, 2) for way, share in added.items()}}
-
-
-def cold(folder: Path, quality: int, rounds: int, threads: int) -> dict:
-    """Whole processes that code one picture: medians and ratios within pairs.
-
-    Args:
-        folder: what `prepare` made.
-        quality: one of those prepared.
-        rounds: pairs.
-        threads: of every process.
-    """
-    spent: dict[str, list[list[float]]] = {way: [] for way in WAYS}
-    for turn in track(range(rounds), f"Cold starts, quality {quality}"):
-        for way in WAYS:
-            pair = [0.0, 0.0]
-            for k in (0, 1) if turn % 2 else (1, 0):
-                who = ("compressai", "ours")[k]
-                pair[k] = _process([who, way, str(folder), str(quality)], threads)
-            spent[way].append(pair)
-    return {
-        way: {
-            "compressai_s": _middle(pair[0] for pair in pairs),
-            "ours_s": _middle(pair[1] for pair in pairs),
-            "times_as_fast": _spread([pair[0] / pair[1] for pair in pairs]),
-        }
-        for way, pairs in spent.items()
-    }
-
-
-def _process(words: Sequence[str], threads: int) -> float:
-    """Seconds of a new process that does one thing (`main` with --once), less those that it says do not count."""
-    search = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
-    command = [sys.executable, "-W", "ignore", str(Path(__file__).resolve()), "--threads", str(threads)]
-    start = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": search}
-    done = subprocess.run([*command, "--once", *words], env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    return time.perf_counter() - start - float(done.stdout.split()[-1])
-
-
-def once(who: str, way: str, folder: Path, quality: int) -> float:
-    """What a cold process does: load the weights and code the one picture there.
-
-    Returns:
-        Seconds spent on what is only done for the comparison.
-    """
-    picture = np.load(folder / "picture.npy")
-    if who == "ours":
-        from components.codec.codec import Codec
-
-        codec = Codec.from_pretrained(folder / "codec", fast=True)
-        stream = folder / f"{quality}.cotam"
-        if way == "encode":
-            stream.write_bytes(codec.encode([picture], quality)[0])
-        else:
-            codec.decode([stream.read_bytes()])
-        return 0.0
-    import torch
-
-    from benchmarks.compressai_elic import CompressaiElic
-    from components.codec.folder import load_codec
-
-    loaded = load_codec(folder / "codec")
-    (uncounted, _), model = spend(partial(_compressai, CompressaiElic, loaded, quality))
-    encode, decode, _ = compressai_ways(model)
-    stream = folder / f"{quality}.strings"
-    if way == "encode":
-        torch.save(encode(picture), stream)
-    else:
-        decode(torch.load(stream, weights_only=False))
-    return uncounted
-
-
-def _compressai(kind: type, model, quality: int) -> "CompressaiElic":
-    made = kind(model, quality).eval()
-    made.update()
-    return made
-
-
-def prepare(folder: Path, codec_name: str, sizes: str | None, picture: np.ndarray) -> tuple["Codec", "Codec", dict]:
-    """Both sides' models with one set of weights.
-
-    Args:
-        folder: where the weights and the picture go, for cold starts.
-        codec_name: the trained codec.
-        sizes: "full" to widen it, "as it is" not to.
-        picture: what cold starts code.
-
-    Returns:
-        Our codec, the same with float32 transforms, and CompressAI's models by quality.
-    """
-    from benchmarks.compressai_elic import CompressaiElic
-    from benchmarks.widen import widen
-    from components.codec.codec import Codec
-    from components.codec.folder import save_codec
-
-    model = Codec.from_pretrained(codec_name).model
-    save_codec(folder / "codec", widen(model) if sizes == "full" else model)
-    codec = Codec.from_pretrained(folder / "codec", fast=True)
-    plain = Codec.from_pretrained(folder / "codec")
-    np.save(folder / "picture.npy", picture)
-    return codec, plain, {quality: _compressai(CompressaiElic, plain.model, quality) for quality in QUALITIES}
 
 
 def measure(args: argparse.Namespace) -> dict:
@@ -451,14 +214,9 @@ def main() -> int:
     parser.add_argument("--cold", type=int, default=3, help="pairs of cold starts, each way and quality")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(default: all processors)")
     parser.add_argument("--json", action="store_true", help="report as JSON")
-    parser.add_argument("--once", nargs=4, metavar="WORD", help=argparse.SUPPRESS)
     args = parser.parse_args()
     be_quiet()
     use_threads(args.threads)
-    if args.once:
-        who, way, folder, quality = args.once
-        print(once(who, way, Path(folder), int(quality)))
-        return 0
     result = measure(args)
     if args.json:
         print(json.dumps(result, indent=2))

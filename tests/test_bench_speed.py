@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import speed as bench
+from benchmarks import speed_stages
 from components.scenes import render, sample_scene
 from tests.small_checkout import tiny_codec_folder
 
@@ -21,7 +22,7 @@ def test_crops_cover_the_size_and_keep_the_middle():
 
 def test_stages_count_calls_within_calls_once(monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr(bench.time, "perf_counter", lambda: clock[0])
+    monkeypatch.setattr(speed_stages.time, "perf_counter", lambda: clock[0])
 
     class Owner:
         def outer(self, value):
@@ -32,7 +33,7 @@ def test_stages_count_calls_within_calls_once(monkeypatch):
             clock[0] += 2
             return value + 1
 
-    owner, stages = Owner(), bench.Stages()
+    owner, stages = Owner(), speed_stages.Stages()
     stages.watch(owner, "outer", "whole")
     stages.watch(owner, "inner", "part")
     assert owner.outer(3) == 4
