@@ -77,5 +77,5 @@ def test_an_error_of_ours_comes_through(tmp_path):
         accelerator()
         raise CotamError("no")
 
-    with pytest.raises(CotamError, match="^no$"):
+    with pytest.raises(CotamError, match=r"^no$"):
         together(fail, 2, tmp_path / "meeting")

@@ -71,7 +71,9 @@ class Codec:
         device, fast: as there.
     """
 
-    def __init__(self, model: VariableRate, identity: str, device: torch.device | str = "cpu", fast: bool | None = False):
+    def __init__(
+        self, model: VariableRate, identity: str, device: torch.device | str = "cpu", fast: bool | None = False
+    ):
         self.architecture = architecture_of(model.config)
         if fast and not self.architecture.fast:
             raise CotamError("There are fast transforms for our own ELIC alone; leave out --fast.")

@@ -17,6 +17,8 @@ from torch import distributed
 from components.errors import CotamError
 from components.locks import die_with_parent
 
+PATIENCE = 1.0  # seconds from a connection's end to that of the process behind it
+
 
 def together(work: Callable[[], None], processes: int, meeting: Path) -> None:
     """Call `work` in this process and in forks of it, all of one process group, which Accelerate finds.
@@ -45,10 +47,10 @@ def together(work: Callable[[], None], processes: int, meeting: Path) -> None:
     try:
         _join(work, 0, processes, meeting)
     except RuntimeError:  # a connection that broke, if not the work's own
+        for other in others:
+            other.join(PATIENCE)
         if any(other.exitcode for other in others):
-            raise CotamError(
-                "A training process was killed, probably for memory; run with `threads: 1`."
-            ) from None
+            raise CotamError("A training process was killed, probably for memory; run with `threads: 1`.") from None
         raise
     finally:
         for other in others:
