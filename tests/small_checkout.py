@@ -26,6 +26,7 @@ SETTINGS = {
     "adapter.learning_rate": "0.003",
     "adapter.qualities": "[1, 5, 9]",
     "adapter.warmup_epochs": "12",
+    "adapter.warmup_layer": "0",
     "adapter.joint_epochs": "24",
     "adapter.width": "32",
     "evaluation.images": "6",

@@ -244,6 +244,25 @@ def test_another_weight_of_the_high_loss_uses_the_same_features(checkout, traine
         saved.rename(results(checkout, "joint"))
 
 
+def test_the_first_stage_can_be_felt_further_up_the_tower(checkout, trained, run):
+    params = checkout.root / "params.yaml"
+    text = params.read_text()
+    params.write_text(text.replace("warmup_layer: 0", "warmup_layer: 1"))
+    saved = checkout.root / "saved"
+    shutil.copytree(results(checkout, "warmup"), saved)
+    try:
+        log, content = run("warmup")
+        assert content != trained["warmup"][1]
+        shallow = log.epochs("shallow")
+        assert shallow[-1] < 0.9 * shallow[0]
+        expected = 0.1 * np.array(log.values["low"]) + np.array(log.values["shallow"])
+        assert np.allclose(log.values["loss"], expected, rtol=1e-4)
+    finally:
+        params.write_text(text)
+        shutil.rmtree(results(checkout, "warmup"))
+        saved.rename(results(checkout, "warmup"))
+
+
 def test_a_warmed_up_adapter_is_needed(checkout, trained, run):
     adapter = results(checkout, "warmup") / "adapter"
     away = adapter.with_name("away")

@@ -1,21 +1,37 @@
-"""The first stage of the adapter's training: L_low alone, so that it grasps basic structure first (paper, 4.1).
+"""The first stage: the lower levels alone, so that the adapter grasps basic structure first (paper, 4.1).
 
-The tower is not run at all: the loss ends at its patch embeddings.
+The paper's loss ends at the patch embeddings (`adapter.warmup_layer: 0`): the tower is not run at all. In the embedded
+world that teaches next to nothing, as most of what patch embeddings lose cannot be known. A few layers further up the
+same difference says what matters, at a third of what the whole tower costs (docs/decisions.md).
 """
 
+import torch
 from torch import Tensor, nn
 
-from components.adapter.losses import low_loss
+from components.adapter.losses import high_loss, low_loss
 from components.step_inputs import StepInputs
 from components.training.adapter_stage import AdapterStage, residual
+from components.vision import ClipTower
 
 
 def run(inputs: StepInputs) -> None:
     """Train a new adapter; write `adapter/` and `metrics.json`."""
     stage = AdapterStage(inputs)
+    settings = inputs.params.adapter
 
     def loss(adapter: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        low = low_loss(batch["patches"], batch["decoded"], residual(adapter, batch, stage.tower))
-        return low, {"low": low}
+        added = residual(adapter, batch, stage.tower)
+        low = low_loss(batch["patches"], batch["decoded"], added)
+        if settings.warmup_layer == 0:
+            return low, {"low": low}
+        with torch.no_grad():
+            wanted = _state(stage.tower, batch["patches"], settings.warmup_layer)
+        shallow = high_loss(wanted, _state(stage.tower, batch["decoded"] + added, settings.warmup_layer))
+        return settings.lambda_low * low + shallow, {"low": low, "shallow": shallow}
 
-    stage.fit(stage.new_adapter(), loss, inputs.params.adapter.warmup_epochs)
+    stage.fit(stage.new_adapter(), loss, settings.warmup_epochs)
+
+
+def _state(tower: ClipTower, patches_BND: Tensor, layer: int) -> Tensor:
+    """Token features (B, N, D) after the first `layer` layers."""
+    return tower.hidden_states(patches_BND, {layer})[layer][:, 1:]
