@@ -14,6 +14,7 @@ from prefect.client.schemas.sorting import LogSort
 from flows.run_stage import OUTPUT
 
 POLL_SECONDS = 2.0
+SILENT_LOOKS = 3  # last lines may arrive a little after the end
 PAGE = 200  # log lines per request, the server's limit
 RESTORED = "is cached - skipping run"
 
@@ -56,6 +57,7 @@ class Follower:
         self._run_id = run_id
         self._stages: dict[str, StageView] = {}
         self._read: dict[UUID, int] = {}
+        self._silent: dict[UUID, int] = {}  # runs that have ended -> looks since then in which they said nothing
 
     def updates(self, check: Callable[[], None]) -> Iterator[Update]:
         """One look every two seconds, the last one when the run has ended.
@@ -96,6 +98,8 @@ class Follower:
     def _new_lines(self, child: FlowRun) -> Iterator[tuple[str, str]]:
         view = self._stages.setdefault(child.name, StageView(child.name))
         view.run_id = child.id
+        if self._silent.get(child.id, 0) >= SILENT_LOOKS:  # questions take the server's time from the stages
+            return
         where = LogFilter.model_validate({"flow_run_id": {"any_": [child.id]}})
         while True:
             seen = self._read.get(child.id, 0)
@@ -107,6 +111,8 @@ class Follower:
                     view.lines.append(line)
                     yield view.name, line
             if len(logs) < PAGE:
+                if not logs and child.state.is_final():
+                    self._silent[child.id] = self._silent.get(child.id, 0) + 1
                 return
 
 
