@@ -111,7 +111,7 @@ class Follower:
                     view.lines.append(line)
                     yield view.name, line
             if len(logs) < PAGE:
-                if not logs and child.state.is_final():
+                if not logs and child.state is not None and child.state.is_final():
                     self._silent[child.id] = self._silent.get(child.id, 0) + 1
                 return
 

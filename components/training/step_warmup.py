@@ -15,7 +15,14 @@ from components.vision import ClipTower
 
 
 def run(inputs: StepInputs) -> None:
-    """Train a new adapter; write `adapter/` and `metrics.json`."""
+    """Train a new adapter; write `adapter/` and `metrics.json`.
+
+    The loss is lambda_low L_low and the mean squared difference of the token features after `warmup_layer` layers;
+    L_low alone where that is 0.
+
+    Raises:
+        CotamError: the tower does not have that layer.
+    """
     stage = AdapterStage(inputs)
     settings = inputs.params.adapter
 

@@ -63,20 +63,31 @@ def kill_while_joint_runs(project, what):
     (project.parent / "running").unlink(missing_ok=True)
     process = start_demo(project)
     try:
-        deadline = time.monotonic() + 300
-        while not (project.parent / "running").exists():
-            assert process.poll() is None and time.monotonic() < deadline, ended(process)
-            time.sleep(0.2)
+        await_joint(project, process)
         KILL[what](project)
         return ended(process)
     finally:
         process.kill()
 
 
+def await_joint(project, process):
+    """Wait until the demo that is `process` has `joint` at work."""
+    deadline = time.monotonic() + 300
+    while not (project.parent / "running").exists():
+        assert process.poll() is None and time.monotonic() < deadline, ended(process)
+        time.sleep(0.2)
+
+
 def finish(project):
-    """The same command again, undisturbed."""
-    (project.parent / "hold").unlink()
-    last = ended(start_demo(project))
+    """The same command again, undisturbed. What is left of a killed run is held until its own `joint` is at work."""
+    (project.parent / "running").unlink(missing_ok=True)
+    process = start_demo(project)
+    try:
+        await_joint(project, process)
+        (project.parent / "hold").unlink()
+        last = ended(process)
+    finally:
+        process.kill()
     assert last.code == 0, last.out + last.err
     assert stage_processes(project) == []
 
