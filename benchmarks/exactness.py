@@ -138,7 +138,7 @@ def write(codec: Codec, items: Sequence[Picture], way: Way) -> None:
             for item, map_1HW in zip(batch, maps_BHW.split(1), strict=True):
                 x_3HW = torch.from_numpy(item.pixels.copy()).permute(2, 0, 1).float() / 255
                 latents.append(codec.model.analyse(x_3HW[None].to(way.device), map_1HW))
-            source = Quantizer()
+            source = Quantizer(codec.wire.tables)
             _, decoded = codec.wire.walk(source, maps_BHW, torch.cat(latents))
             for item, payload, latent in zip(batch, source.streams([None] * len(batch)), decoded, strict=True):
                 item.payload, item.latent = payload, latent
@@ -152,7 +152,7 @@ def read(codec: Codec, items: Sequence[Picture], way: Way) -> int:
         for batch in _batches(items, way):
             maps_BHW = _maps(batch, way)
             count = codec.wire.symbol_count(tuple(maps_BHW.shape[1:]))
-            reader = Reader([item.payload for item in batch], count, None)
+            reader = Reader([item.payload for item in batch], count, None, codec.wire.tables)
             reader.levels()
             _, decoded = codec.wire.walk(reader, maps_BHW)
             different += sum(item.latent != latent for item, latent in zip(batch, decoded, strict=True))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from components.codec.codec import Codec
 from components.codec.entropy_model import anchors
-from components.codec.tables import FRACTION, SCALES
+from components.codec.tables import SCALES
 from components.codec.wire import Source, Wire
 
 
@@ -32,7 +32,7 @@ class FloatWire(Wire):
     """
 
     def __init__(self, codec: Codec, dtype: torch.dtype):
-        self.model, self.config, self.dtype = codec.model, codec.config, dtype
+        self.model, self.config, self.dtype, self.tables = codec.model, codec.config, dtype, codec.wire.tables
         self.entropy = copy.deepcopy(codec.model.entropy).to(dtype)
         self.gain = copy.deepcopy(codec.model.latent_gain).to(dtype)
 
@@ -65,16 +65,16 @@ class FloatWire(Wire):
                     y_hat[:, channels, turn] = found.reshape(means.shape)
                 unit[:, channels] = y_hat[:, channels] * to_unit[:, channels]
         covered = [
-            (FRACTION * torch.cat([z.flatten(), y.flatten()])).cpu().numpy().astype("<i4").tobytes()
+            (source.tables.fraction * torch.cat([z.flatten(), y.flatten()])).cpu().numpy().astype("<i4").tobytes()
             for z, y in zip(z_hat, y_hat, strict=True)
         ]
         return y_hat.float(), covered
 
 
 def _decode(source: Source, values_BN: Tensor | None, means_BN: Tensor, scales_BN: Tensor) -> Tensor:
-    means = torch.round(means_BN * FRACTION).long().cpu()
+    means = torch.round(means_BN * source.tables.fraction).long().cpu()
     first, last = float(SCALES[0]), float(SCALES[-1])
     ratio = (len(SCALES) - 1) / float(np.log(last / first))
     rows = torch.round(torch.log(scales_BN.clamp(first, last) / first) * ratio).long().cpu()
     symbols = source.symbols(None if values_BN is None else values_BN.double().cpu(), means, rows)
-    return (symbols + means / FRACTION).to(means_BN)
+    return (symbols + means / source.tables.fraction).to(means_BN)
