@@ -133,19 +133,19 @@ def test_unknown_scenes_are_refused(wrong):
         sample_scene(**{"seed": 0, **wrong})
 
 
-def test_the_step_writes_images_and_their_graphs_whatever_the_number_of_processes(tmp_path, monkeypatch):
-    monkeypatch.setattr(step_render, "PORTION", 2)
-    written = []
+def test_the_step_writes_images_and_their_graphs_whatever_the_number_of_processes(tmp_path):
+    count, written = step_render.PORTION + 1, []  # two jobs
     for threads in (1, 2):
         out = tmp_path / str(threads)
         out.mkdir()
-        params = Params({"seed": 7, "scenes": {"images": 3, "size": 128}, "threads": threads})
+        params = Params({"seed": 7, "scenes": {"images": count, "size": 128}, "threads": threads})
         step_render.run(StepInputs(params, tmp_path, out))
         written.append({path.name: path.read_bytes() for path in out.iterdir()})
     one, two = written
-    assert sorted(one) == ["000000.png", "000001.png", "000002.png", "graph.jsonl"] and one == two
+    names = [f"{number:06d}.png" for number in range(count)]
+    assert sorted(one) == [*names, "graph.jsonl"] and one == two
     images = [json.loads(line)["image"] for line in one["graph.jsonl"].splitlines()]
-    assert images == ["000000.png", "000001.png", "000002.png"]
+    assert images == names
 
 
 def test_the_contact_sheet_shows_twelve_scenes():

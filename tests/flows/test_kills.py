@@ -164,9 +164,7 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp
     (running.parent / "hold").touch()
     (running.parent / "running").unlink(missing_ok=True)
     process = start_demo(running)
-    while not (running.parent / "running").exists():
-        assert process.poll() is None
-        time.sleep(0.2)
+    await_joint(running, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     finish(running)
