@@ -35,9 +35,8 @@ from components.progress import track
 from components.scenes import render, sample_scene
 
 if TYPE_CHECKING:
-    from components.adapter import AdapterConfig, LatentAdapter
+    from components.adapter import LatentAdapter
     from components.codec import Codec
-    from components.codec.transforms import VariableRate
     from components.mllm import Mllm
     from components.vision import ClipTower
 
@@ -93,20 +92,6 @@ def measure(scenes: int, rounds: int, codec_name: str, mllm_name: str) -> dict:
     }
 
 
-def adapter_config(codec: "Codec | VariableRate", tower: "ClipTower", sizes: config.Adapter) -> "AdapterConfig":
-    """The sizes of an adapter between a codec (or its networks) and a tower, as the pipeline trains it."""
-    from components.adapter import AdapterConfig
-
-    return AdapterConfig(
-        latent_channels=codec.config.latent_channels,
-        feature_dim=tower.width,
-        grid=tower.grid,
-        qualities=codec.config.qualities,
-        width=sizes.width,
-        heads=sizes.heads,
-    )
-
-
 def adapter_between(
     codec: "Codec", tower: "ClipTower", sizes: config.Adapter, trained: Path
 ) -> tuple["LatentAdapter", bool]:
@@ -119,6 +104,7 @@ def adapter_between(
             made up, which takes as long.
     """
     from components.adapter import LatentAdapter
+    from components.training.adapter_stage import adapter_config
 
     wanted = adapter_config(codec, tower, sizes)
     with contextlib.suppress(CotamError):

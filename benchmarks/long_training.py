@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.codec import adapter_config
 from components import config
 from components.adapter import LatentAdapter
 from components.adapter.losses import high_loss, low_loss
@@ -28,6 +27,7 @@ from components.codec.guidance import quantize
 from components.codec.level_map import quality_map
 from components.codec.transforms import latent_size
 from components.environment import be_quiet
+from components.training.adapter_stage import adapter_config
 from components.training.draws import GUIDED_SHARE
 from components.training.optimizer import make_optimizers
 from components.training.units import measure_units

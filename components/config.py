@@ -81,6 +81,7 @@ class Adapter(Section):
     lambda_high: Weight
     warmup_epochs: Annotated[int, Field(ge=0, le=1000)]
     warmup_layer: Annotated[int, Field(ge=0, le=1000)]
+    warmup_mixed: Annotated[float, Field(ge=0, le=1)]
     joint_epochs: Annotated[int, Field(ge=0, le=1000)]
     batch: Positive
     learning_rate: Annotated[float, Field(gt=0, le=1)]

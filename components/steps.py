@@ -56,10 +56,9 @@ class Step:
 
 
 _PAIR = ("codec", "mllm")
-_ADAPTER = tuple(
-    f"adapter.{key}" for key in ("batch", "draws", "heads", "held_out", "learning_rate", "qualities", "width")
-)
-_TRAINING = ("seed", "threads", "codec.{codec}", "mllm.{mllm}", "guidance", *_ADAPTER)
+_VIEWS = ("adapter.draws", "adapter.held_out", "adapter.qualities", "guidance")
+_SCHEDULE = ("adapter.batch", "adapter.joint_epochs", "adapter.learning_rate", "adapter.warmup_epochs")
+_TRAINING = ("seed", "threads", "codec.{codec}", "mllm.{mllm}", "adapter.heads", "adapter.width", *_VIEWS, *_SCHEDULE)
 _RATES = ("evaluation.jpeg_qualities", "evaluation.qualities", "evaluation.webp_qualities")
 
 STEPS = (
@@ -108,8 +107,8 @@ STEPS = (
     Step(
         name="warmup",
         module="components.training.step_warmup",
-        summary="train the adapter on the low-level loss alone",
-        params=("adapter.lambda_low", "adapter.warmup_epochs", "adapter.warmup_layer", *_TRAINING),
+        summary="warm the adapter up, near the tower's entrance",
+        params=("adapter.lambda_low", "adapter.warmup_layer", "adapter.warmup_mixed", *_TRAINING),
         models=("codec.{codec}", "mllm.{mllm}", "tower"),
         deps=("data/shards",),
         out="results/warmup/{codec}-{mllm}",
@@ -122,7 +121,7 @@ STEPS = (
         name="joint",
         module="components.training.step_joint",
         summary="train the adapter on both losses",
-        params=("adapter.joint_epochs", "adapter.lambda_high", "adapter.lambda_low", *_TRAINING),
+        params=("adapter.lambda_high", "adapter.lambda_low", *_TRAINING),
         models=("codec.{codec}", "mllm.{mllm}", "tower"),
         deps=("data/shards", "results/warmup/{codec}-{mllm}/adapter"),
         out="results/joint/{codec}-{mllm}",

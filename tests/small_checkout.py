@@ -27,6 +27,7 @@ SETTINGS = {
     "adapter.qualities": "[1, 5, 9]",
     "adapter.warmup_epochs": "12",
     "adapter.warmup_layer": "0",
+    "adapter.warmup_mixed": "0.0",
     "adapter.joint_epochs": "24",
     "adapter.width": "32",
     "evaluation.images": "6",

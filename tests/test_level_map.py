@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 
 from components.codec import level_map
 from components.codec.guidance import guide
+from components.codec.tables import TABLES
 from components.codec.wire import Reader, write
 from components.errors import CotamError
 from components.paths import ROOT
@@ -23,8 +24,8 @@ TAIL = np.zeros(8, np.int64)  # a latent's symbols, which follow every map
 
 @given(grids)
 def test_a_map_survives_the_coder(levels):
-    payload = write(TAIL, TAIL, levels)
-    reader = Reader([payload, payload], len(TAIL), levels.shape)
+    payload = write(TAIL, TAIL, levels, TABLES)
+    reader = Reader([payload, payload], len(TAIL), levels.shape, TABLES)
     for found in reader.levels():
         assert found.dtype == np.int8
         assert (found == levels).all()
@@ -34,7 +35,7 @@ def test_a_map_survives_the_coder(levels):
 def test_a_map_costs_what_is_said(levels):
     """Coded forty times over, so that the whole words of a stream do not hide the cost."""
     tiled = np.tile(levels, (20, 2))
-    spent = 8 * (len(write(TAIL, TAIL, tiled)) - len(write(TAIL, TAIL, None)))
+    spent = 8 * (len(write(TAIL, TAIL, tiled, TABLES)) - len(write(TAIL, TAIL, None, TABLES)))
     assert abs(spent - level_map.cost_bits(tiled)) <= 32 + 0.001 * spent
 
 

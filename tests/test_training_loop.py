@@ -127,3 +127,9 @@ def test_the_learning_rate_rises_then_falls(steps):
     top = rates.index(0.5)
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+def test_two_stages_can_share_one_schedule():
+    whole = [Schedule(epochs=5, batch=1, learning_rate=0.5).rate(step, 30) for step in range(150)]
+    first, second = (Schedule(epochs, 1, 0.5, before, 5 - before - epochs) for epochs, before in ((3, 0), (2, 3)))
+    assert [first.rate(step, 30) for step in range(90)] + [second.rate(step, 30) for step in range(60)] == whole

@@ -32,13 +32,13 @@ def coded(draw):
 
 def read(payload, steps):
     indexes = torch.from_numpy(np.array(steps))[None]
-    return Reader([payload], len(steps), None).symbols(None, torch.zeros_like(indexes), indexes)[0].numpy()
+    return Reader([payload], len(steps), None, TABLES).symbols(None, torch.zeros_like(indexes), indexes)[0].numpy()
 
 
 @given(coded())
 def test_symbols_survive_the_coder(part):
     symbols, steps = part
-    assert (read(write(symbols, steps, None), steps) == symbols).all()
+    assert (read(write(symbols, steps, None, TABLES), steps) == symbols).all()
 
 
 def test_portions_are_one_stream(monkeypatch):
@@ -46,10 +46,11 @@ def test_portions_are_one_stream(monkeypatch):
     steps = rng.integers(0, 64, 500)
     symbols = np.round(rng.normal(0, SCALES[steps])).astype(int).clip(-TABLES.bounds[steps], TABLES.bounds[steps])
     levels = rng.integers(-1, 2, (6, 7)).astype(np.int8)
-    whole = write(symbols, steps, levels)
+    whole = write(symbols, steps, levels, TABLES)
     monkeypatch.setattr(wire, "PORTION", 33)
-    assert write(symbols, steps, levels) == whole
-    reader, indexes = Reader([whole, whole], len(steps), levels.shape), torch.from_numpy(np.stack([steps, steps]))
+    assert write(symbols, steps, levels, TABLES) == whole
+    reader = Reader([whole, whole], len(steps), levels.shape, TABLES)
+    indexes = torch.from_numpy(np.stack([steps, steps]))
     assert all((found == levels).all() for found in reader.levels())
     assert (reader.symbols(None, torch.zeros(indexes.shape), indexes).numpy() == symbols).all()
 
@@ -57,7 +58,7 @@ def test_portions_are_one_stream(monkeypatch):
 @given(coded())
 def test_the_coder_is_the_one_of_the_document(part):
     symbols, steps = part
-    coder = Coder(write(symbols, steps, None))
+    coder = Coder(write(symbols, steps, None, TABLES))
     found = [coder.symbol(gaussian_row(int(j))) - TABLES.bounds[j] for j in steps]
     assert found == symbols.tolist()
     assert coder.finished
@@ -90,7 +91,7 @@ def test_a_row_spends_what_a_gaussian_costs():
         symbols = np.round(rng.normal(0, SCALES[j], 20_000)).astype(int)
         chances = np.unique(symbols, return_counts=True)[1] / len(symbols)
         entropy = -(chances * np.log2(chances)).sum()
-        spent = 8 * len(write(symbols, np.full(len(symbols), j), None)) / len(symbols)
+        spent = 8 * len(write(symbols, np.full(len(symbols), j), None, TABLES)) / len(symbols)
         assert entropy - 0.01 < spent < 1.02 * entropy + 0.02
 
 
@@ -106,7 +107,7 @@ def test_scales_fall_on_the_nearest_step():
 
 
 def test_an_encoder_rounds_around_the_mean_and_stops_at_the_bounds():
-    source = Quantizer()
+    source = Quantizer(TABLES)
     values = torch.tensor([[2.3, 2.3, 1e6, -1e6, 0.5]]).double()
     means = torch.tensor([[0, 48, 0, 0, 0]])
     steps = torch.tensor([[30, 30, 0, 63, 5]])
@@ -133,7 +134,7 @@ def test_any_payload_reads_as_symbols_inside_the_bounds(part, data):
 
 @given(st.binary(min_size=8, max_size=40).map(lambda b: b[: len(b) // 4 * 4]))
 def test_any_payload_reads_as_a_map(payload):
-    [levels] = Reader([payload], 8, (5, 7)).levels()
+    [levels] = Reader([payload], 8, (5, 7), TABLES).levels()
     assert levels.shape == (5, 7)
     assert np.isin(levels, (-1, 0, 1)).all()
 
@@ -142,7 +143,7 @@ def test_a_stream_may_end_early_or_late():
     rng = np.random.default_rng(1)
     steps = rng.integers(0, 64, 400)
     symbols = np.round(rng.normal(0, SCALES[steps]) * 0.9).astype(int).clip(-TABLES.bounds[steps], TABLES.bounds[steps])
-    payload = write(symbols, steps, None)
+    payload = write(symbols, steps, None, TABLES)
     assert (read(payload + struct.pack("<I", 12345), steps) == symbols).all()
     cut = read(payload[: len(payload) // 8 * 4], steps)
     half = np.flatnonzero(cut != symbols)
@@ -151,14 +152,14 @@ def test_a_stream_may_end_early_or_late():
 
 
 def test_a_few_bytes_do_not_announce_a_huge_image():
-    payload = write(np.zeros(20, int), np.zeros(20, int), None)
+    payload = write(np.zeros(20, int), np.zeros(20, int), None, TABLES)
     most = int(8 * len(payload) / LEAST_BITS)
-    Reader([payload], most, None)
+    Reader([payload], most, None, TABLES)
     with pytest.raises(CotamError, match="too short"):
-        Reader([payload], most + 1, None)
+        Reader([payload], most + 1, None, TABLES)
     # What an encoder writes at its cheapest is never refused.
     many = np.zeros(300_000, int)
-    assert (read(write(many, many, None), many) == 0).all()
+    assert (read(write(many, many, None, TABLES), many) == 0).all()
 
 
 @given(st.integers(0, 2**32 - 1))

@@ -13,7 +13,7 @@ from components.codec.exact_elic import FINE_FRACTION_BITS, FRACTION_BITS, ROWS
 from components.codec.hyperprior import SMALLEST_SCALE
 from components.errors import CotamError
 
-FRACTION = 1 << FRACTION_BITS  # means are multiples of 1/64
+FRACTION = 1 << FRACTION_BITS  # of a unit: of what means are multiples, but for a codec with `fine_entropy`
 SCALES = np.geomspace(SMALLEST_SCALE, 256, ROWS)
 _TABLES_CHECK = 0x6AD64E72  # CRC-32 of the frequencies of all Gaussian rows, as docs/bitstream.md has it
 TOTAL = 1 << 16  # of the frequencies in a row
@@ -21,7 +21,7 @@ LEVEL_ROWS = len(level_map.FREQUENCIES)
 
 
 def _bounds() -> NDArray[np.int64]:
-    """The largest symbol of each scale; an encoder clips to it, so that no escape codes are needed."""
+    """The largest symbol of each scale. An encoder clips to it, or writes escapes (`fine_entropy`)."""
     return np.ceil(8 * SCALES).astype(np.int64) + 7
 
 

@@ -47,7 +47,7 @@ class Source(Protocol):
 class Quantizer:
     """An encoder's source: rounds the latent around its means and keeps what it chose, to be written afterwards."""
 
-    def __init__(self, tables: Tables = TABLES):
+    def __init__(self, tables: Tables):
         self.tables = tables
         self.parts: list[list[Part]] = []  # of each call, the symbols and rows of every image
 
@@ -75,7 +75,7 @@ class Quantizer:
         return found
 
 
-def write(symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | None, tables: Tables = TABLES) -> bytes:
+def write(symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | None, tables: Tables) -> bytes:
     """Entropy-code a level map and symbols whose scale steps are `indexes`."""
     coder = ans.BufferedRansEncoder()
     if levels is not None:
@@ -98,7 +98,7 @@ class Reader:
         CotamError: a payload is shorter than that many symbols can be, so that a few bytes never announce a huge image.
     """
 
-    def __init__(self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None, tables: Tables = TABLES):
+    def __init__(self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None, tables: Tables):
         self.tables = tables
         if 8 * min(map(len, payloads)) < symbols * LEAST_BITS:
             raise CotamError("The stream is damaged: it is too short for the size that it names; copy it again.")

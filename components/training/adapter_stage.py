@@ -6,9 +6,9 @@ measures both losses on the held-out images, with and without the adapter.
 
 import shutil
 from contextlib import nullcontext
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from components.adapter import AdapterConfig, LatentAdapter
 from components.adapter.losses import high_loss, low_loss
 from components.codec.codec import Codec
+from components.codec.fast import short_type
+from components.codec.transforms import VariableRate
 from components.data.reader import ShardReader
 from components.files import sha256_tree, write_json
 from components.paths import instance_name
 from components.step_inputs import StepInputs
 from components.training.feature_store import FeatureStore, Plan, store_key
-from components.training.loop import Loss, Schedule, train
-from components.training.processes import together
+from components.training.loop import Examples, Loss, Schedule, train
+from components.training.tower import training_tower
 from components.training.units import measure_units
 from components.vision import ClipTower, load_tower
 
@@ -31,13 +33,17 @@ VALIDATION_BATCH = 64
 
 
 class AdapterStage:
-    """The frozen parts of one instance (codec and MLLM) and the features that they gave."""
+    """The frozen parts of one instance (codec and MLLM) and the features that they give."""
 
     def __init__(self, inputs: StepInputs):
         self.inputs = inputs
-        params = inputs.params
         self.codec = Codec.from_pretrained(inputs.codec_weights, fast=None)
         self.tower = training_tower(load_tower(inputs.mllm_weights, bf16=True))
+
+    @cached_property
+    def store(self) -> FeatureStore:
+        """Filled when it is first asked for."""
+        inputs, params = self.inputs, self.inputs.params
         # On the CPU, as it guides an encoder (components/evaluation/coding.py): the maps are those of real streams.
         guide = load_tower(inputs.tower_weights)
         plan = Plan(
@@ -50,7 +56,8 @@ class AdapterStage:
             k=params.guidance.k,
         )
         reader = ShardReader(inputs.paths.shards, params.seed)
-        origin = {"shards": reader.fingerprint} | {
+        # The type decides which transforms the codec has here, and with them what it decodes.
+        origin = {"shards": reader.fingerprint, "type": str(short_type(self.codec.device))} | {
             name: sha256_tree(folder)
             for name, folder in (
                 ("codec", inputs.codec_weights),
@@ -62,48 +69,42 @@ class AdapterStage:
         stores = inputs.paths.work / "features" / instance_name(inputs.codec, inputs.mllm)
         folder = stores / store_key(plan, origin)
         _remove_others(folder)
-        self.store = FeatureStore(folder, reader, plan, self.codec, guide, self.tower, workers=params.threads)
+        return FeatureStore(folder, reader, plan, self.codec, guide, self.tower, workers=params.threads)
 
     def new_adapter(self) -> LatentAdapter:
         """A silent adapter in the units of the store's latents; the same for the same seed."""
-        adapter_params = self.inputs.params.adapter
         torch.manual_seed(self.inputs.params.seed)
-        adapter = LatentAdapter(
-            AdapterConfig(
-                latent_channels=self.codec.config.latent_channels,
-                feature_dim=self.tower.width,
-                grid=self.tower.grid,
-                qualities=self.codec.config.qualities,
-                width=adapter_params.width,
-                heads=adapter_params.heads,
-            )
-        )
+        adapter = LatentAdapter(adapter_config(self.codec, self.tower, self.inputs.params.adapter))
         adapter.set_scales(*measure_units(self.store.sample(), self.tower.grid, self.codec.config.qualities))
         return adapter
 
-    def fit(self, adapter: LatentAdapter, loss: Loss, epochs: int) -> None:
-        """Train, validate, and write the stage's results."""
-        params, inputs = self.inputs.params.adapter, self.inputs
-        schedule = Schedule(epochs, params.batch, params.learning_rate)
+    def fit(self, adapter: LatentAdapter, loss: Loss, examples: Examples, schedule: Schedule) -> None:
+        """Train the adapter in place, validate, and write the stage's results."""
+        inputs = self.inputs
         checkpoint = inputs.work / "checkpoint.safetensors"
-        last: dict[str, float] = {}
-
-        def work() -> None:
-            last.update(train(adapter, loss, self.store, schedule, checkpoint=checkpoint, log=inputs.log))
-
-        together(work, min(inputs.params.threads, params.batch, len(self.store)), inputs.work / "meeting")
+        last = train(adapter, loss, examples, schedule, checkpoint=checkpoint, log=inputs.log)
         measured = validate(adapter, self.tower, self.store)
         adapter.save(inputs.out / "adapter")
         write_json(inputs.out / "metrics.json", {"training": last, "validation": measured})
 
 
-def training_tower(tower: ClipTower) -> ClipTower:
-    """The tower on this process's device, with the attention that is fastest there."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        # On CPUs plain matrix products in bfloat16 are more than twice as fast as the fused attention.
-        tower.model.set_attn_implementation("eager")
-    return tower.to(device)
+class Sizes(Protocol):
+    """What the settings say of an adapter."""
+
+    width: int
+    heads: int
+
+
+def adapter_config(codec: Codec | VariableRate, tower: ClipTower, sizes: Sizes) -> AdapterConfig:
+    """The sizes of an adapter between a codec (or its networks) and a tower."""
+    return AdapterConfig(
+        latent_channels=codec.config.latent_channels,
+        feature_dim=tower.width,
+        grid=tower.grid,
+        qualities=codec.config.qualities,
+        width=sizes.width,
+        heads=sizes.heads,
+    )
 
 
 def _remove_others(folder: Path) -> None:
@@ -116,7 +117,7 @@ def _remove_others(folder: Path) -> None:
 def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: ClipTower) -> Tensor:
     """A(y^) of a batch of the store, whose images have the tower's own size."""
     sample = partial(tower.geometry.sample_latent, image_size=tower.geometry.output_size, grid=tower.grid)
-    # As for the tower above: on a CPU the fused attention costs more than it saves.
+    # As for the tower (tower.py): on a CPU the fused attention costs more than it saves.
     kernel = sdpa_kernel(SDPBackend.MATH) if batch["y_hat"].device.type == "cpu" else nullcontext()
     with kernel:
         return adapter(batch["y_hat"], batch["quality_map"], sample)

@@ -34,9 +34,14 @@ class Schedule:
     """Examples per optimizer step, over all processes."""
     learning_rate: float
     """At its highest; it rises over the first 5 % of the steps and then falls to zero along a cosine."""
+    before: int = 0
+    """Epochs of an earlier stage whose schedule this one goes on with, rather than with one of its own."""
+    after: int = 0
+    """Epochs of a later stage that goes on with this schedule."""
 
-    def rate(self, step: int, steps: int) -> float:
-        """Learning rate of step `step` of `steps`."""
+    def rate(self, step: int, per_epoch: int) -> float:
+        """Learning rate of step `step` of this stage, of `per_epoch` in an epoch."""
+        step, steps = step + self.before * per_epoch, (self.before + self.epochs + self.after) * per_epoch
         ramp = max(1, round(RAMP * steps))
         if step < ramp:
             return self.learning_rate * (step + 1) / ramp
@@ -114,7 +119,7 @@ def train(
         mine = order[place * size : (place + 1) * size][here.process_index :: here.num_processes]
         batch = {name: tensor.to(here.device) for name, tensor in examples.batch(epoch, mine).items()}
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = schedule.rate(step, steps)
+            group["lr"] = schedule.rate(step, per_epoch)
 
         total, parts = loss(prepared, batch)
         # Gradients are averaged over processes, whose shares of the batch may differ by one example.
@@ -131,7 +136,7 @@ def train(
             raise CotamError(f"The training diverged: at step {step} the loss is no number; lower the learning rate.")
         sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
         if log is not None and here.is_main_process:
-            _report(log, values | {"learning_rate": schedule.rate(step, steps)}, step)
+            _report(log, values | {"learning_rate": schedule.rate(step, per_epoch)}, step)
         if here.is_main_process and ((step + 1) % every == 0 or step + 1 == steps):
             save_checkpoint(checkpoint, model, optimizers, {"step": step + 1, "sums": sums})
     return {name: value / per_epoch for name, value in sums.items()}

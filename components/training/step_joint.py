@@ -9,6 +9,7 @@ from components.adapter import LatentAdapter
 from components.adapter.losses import high_loss, low_loss
 from components.step_inputs import StepInputs
 from components.training.adapter_stage import AdapterStage, residual
+from components.training.loop import Schedule
 
 
 def run(inputs: StepInputs) -> None:
@@ -24,4 +25,5 @@ def run(inputs: StepInputs) -> None:
         return settings.lambda_low * low + settings.lambda_high * high, {"low": low, "high": high}
 
     warm = LatentAdapter.load(inputs.paths.warmup(inputs.codec, inputs.mllm) / "adapter").train()
-    stage.fit(warm, loss, settings.joint_epochs)
+    schedule = Schedule(settings.joint_epochs, settings.batch, settings.learning_rate, before=settings.warmup_epochs)
+    stage.fit(warm, loss, stage.store, schedule)

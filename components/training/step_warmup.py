@@ -1,16 +1,20 @@
-"""The first stage: the lower levels alone, so that the adapter grasps basic structure first (paper, 4.1).
+"""The first stage: what is near the tower's entrance comes first, so that the adapter grasps structure (paper, 4.1).
 
 The paper's loss ends at the patch embeddings (`adapter.warmup_layer: 0`): the tower is not run at all. In the embedded
 world that teaches next to nothing, as most of what patch embeddings lose cannot be known. A few layers further up the
-same difference says what matters, at a third of what the whole tower costs (docs/decisions.md).
+same difference says what matters, at a third of what the whole tower costs; and as it is computed anew for every batch,
+it can be asked of images that are mixed (`adapter.warmup_mixed`). Both are in docs/decisions.md.
 """
 
 import torch
 from torch import Tensor, nn
 
 from components.adapter.losses import high_loss, low_loss
+from components.errors import CotamError
 from components.step_inputs import StepInputs
 from components.training.adapter_stage import AdapterStage, residual
+from components.training.loop import Schedule
+from components.training.mixing import MixedViews
 from components.vision import ClipTower
 
 
@@ -25,6 +29,10 @@ def run(inputs: StepInputs) -> None:
     """
     stage = AdapterStage(inputs)
     settings = inputs.params.adapter
+    if settings.warmup_layer > stage.tower.layers:
+        raise CotamError(
+            f"adapter.warmup_layer is {settings.warmup_layer}, but the tower of {inputs.mllm} has {stage.tower.layers}."
+        )
 
     def loss(adapter: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         added = residual(adapter, batch, stage.tower)
@@ -36,7 +44,9 @@ def run(inputs: StepInputs) -> None:
         shallow = high_loss(wanted, _state(stage.tower, batch["decoded"] + added, settings.warmup_layer))
         return settings.lambda_low * low + shallow, {"low": low, "shallow": shallow}
 
-    stage.fit(stage.new_adapter(), loss, settings.warmup_epochs)
+    views = MixedViews(stage.store, settings.warmup_mixed, stage.tower.grid, inputs.params.seed)
+    schedule = Schedule(settings.warmup_epochs, settings.batch, settings.learning_rate, after=settings.joint_epochs)
+    stage.fit(stage.new_adapter(), loss, views, schedule)
 
 
 def _state(tower: ClipTower, patches_BND: Tensor, layer: int) -> Tensor:
