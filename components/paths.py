@@ -42,7 +42,7 @@ class Paths:
 
     @property
     def scenes(self) -> Path:
-        """PNG files and `graph.jsonl` (stage `render`)."""
+        """Tar files of PNG pictures and their scene graphs (stage `render`)."""
         return self.root / "data/scenes"
 
     @property

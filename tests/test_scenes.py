@@ -8,9 +8,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import webdataset
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.data.sources import FolderSource
 from components.scenes import object_mask, render, sample_scene, step_render
 from components.scenes.captions import caption
 from components.scenes.contact_sheet import contact_sheet
@@ -142,10 +144,15 @@ def test_the_step_writes_images_and_their_graphs_whatever_the_number_of_processe
         step_render.run(StepInputs(params, tmp_path, out))
         written.append({path.name: path.read_bytes() for path in out.iterdir()})
     one, two = written
-    names = [f"{number:06d}.png" for number in range(count)]
-    assert sorted(one) == [*names, "graph.jsonl"] and one == two
-    images = [json.loads(line)["image"] for line in one["graph.jsonl"].splitlines()]
-    assert images == names
+    assert sorted(one) == ["00000.tar", "00001.tar"] and one == two
+    shards = sorted(str(path) for path in out.iterdir())
+    samples = list(webdataset.WebDataset(shards, shardshuffle=False).decode("pil"))
+    assert [sample["__key__"] for sample in samples] == [f"{number:06d}" for number in range(count)]
+    for number in (0, count - 1):
+        scene = sample_scene(7_000_000 + number, "train", "train")
+        assert np.array_equal(np.asarray(samples[number]["png"]), render(scene))
+        assert samples[number]["json"] == json.loads(json.dumps(scene.to_json()))
+    assert len(FolderSource(out).list().items) == count
 
 
 def test_the_contact_sheet_shows_twelve_scenes():
