@@ -91,7 +91,8 @@ def decode(stream: bytes, folder: Path):
     magic, first, second, model, check = struct.unpack_from("<2sBB4sI", stream)
     version, quality, size_form, map_form = first // 16, first % 16, second // 64, second // 16 % 4
     assert (magic, version) == (b"\xc0\x7a", 2)
-    assert model == hashlib.sha256((folder / "model.safetensors").read_bytes()).digest()[:4]
+    files = (folder / name for name in ("config.json", "model.safetensors"))
+    assert model == hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()[:4]
     length = 14 + size_form
     sides, half = int.from_bytes(stream[12:length], "little"), 256 ** (1 + size_form / 2)
     width, height = int(sides % half) + 1, int(sides // half) + 1
@@ -119,7 +120,7 @@ def decode(stream: bytes, folder: Path):
     for r in range(h) if grid else ():
         for c in range(v):
             cell = (2 * r + 1) * grid[0] // (2 * h), (2 * c + 1) * grid[1] // (2 * v)
-            q[r, c] = min(max(quality + levels[cell], 0), 9)
+            q[r, c] = min(max(quality + config.get("level_step", 1) * levels[cell], 0), 9)
 
     def at(name, places, tensors=w):  # (1, channels, rows, columns)
         return tensors[name][places].permute(2, 0, 1)[None]

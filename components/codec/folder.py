@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import CotamError
-from components.weights import TENSORS, load_safetensors, save_safetensors
+from components.weights import CONFIG, TENSORS, load_safetensors, save_safetensors
 
 if TYPE_CHECKING:
     from components.codec.transforms import VariableRate
@@ -41,5 +41,6 @@ def load_codec(folder: str | Path) -> "VariableRate":
 
 
 def model_id(folder: str | Path) -> str:
-    """Eight hexadecimal digits that name these weights: the start of their file's SHA-256."""
-    return hashlib.sha256((Path(folder) / TENSORS).read_bytes()).hexdigest()[:8]
+    """Eight hexadecimal digits that name a codec: the start of the SHA-256 of its two files, one after the other."""
+    files = (Path(folder) / name for name in (CONFIG, TENSORS))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:8]
