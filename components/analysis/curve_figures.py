@@ -172,8 +172,7 @@ def _distance(axis, looked: Looked, curve: str, title: str) -> None:
     axis.annotate("evenly spread attention", (1, even), (-2, 2), axis.get_yaxis_transform(), "offset points", **note)
     shade_stages(axis, stages)
     layer_axis(axis, analysis.layers)
-    axis.set_ylim(bottom=0)
-    axis.margins(y=0.1)
+    axis.margins(y=0.16)
     axis.set_title(title)
 
 

@@ -1,4 +1,4 @@
-"""Information flow over an image (Fig. 3 and 26): per patch a line from where it takes most, or to where it gives most."""
+"""Information flow over an image (Fig. 3, 26): a line per patch, from where it takes most or to where it gives most."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -37,7 +37,7 @@ class Kept:
         cls_attention_VLN, summary_VLN: as in `Flow`.
         similarity_SLN: to the raw image, of the states 0 to L.
         attention: by layer: float32 (V, T', T') on the grid `coarse`, its rows as a mean over the queries in a cell.
-        features: by state: float16 (2, N, D), raw and compressed by the setting that figures show.
+        features: by state: float32 (2, N, D), raw and compressed by the setting that figures show.
         coarse: the layout of `attention`.
     """
 
@@ -113,7 +113,7 @@ def _keep(tower: Tower, name: str, raw: np.ndarray, compressors: Compressors, se
             kept.similarity_SLN[:, state] = similarity_ST[:, layout.cls :]
         if state - 1 in wanted:
             both = [0, 1 + shown] if versions > 1 else [0]
-            kept.features[state] = tokens_VTD[both, layout.cls :].half().cpu().numpy()
+            kept.features[state] = tokens_VTD[both, layout.cls :].float().cpu().numpy()
 
     with watching(tower, on_attention, on_state):
         tower.forward(pixels_V3HW)

@@ -106,12 +106,13 @@ def _grid(name: str, examples: Sequence[Kept], layers: Sequence[int], setting: s
     figure, axes = plt.subplots(
         len(lines), 1 + len(layers), figsize=(0.78 * (1 + len(layers)), 0.8 * len(lines) + 0.35), squeeze=False
     )
-    figure.subplots_adjust(left=0.005, right=0.995, bottom=0.01, top=1 - 0.3 / (0.8 * len(lines) + 0.35))
+    figure.subplots_adjust(left=0.03, right=0.995, bottom=0.01, top=1 - 0.3 / (0.8 * len(lines) + 0.35))
     figure.subplots_adjust(wspace=0.04, hspace=0.06)
     for (kept, version), line in zip(lines, axes, strict=True):
         for axis in line:
             axis.set_axis_off()
         line[0].imshow(kept.seen_VHW3[version])
+        _row_label(line[0], setting if version else "raw")
         for axis, layer in zip(line[1:], layers, strict=True):
             draw(axis, kept, version, layer)
     for axis, title in zip(axes[0], ("image", *layers), strict=True):

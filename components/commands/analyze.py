@@ -59,7 +59,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         metavar="Q",
         help="for codecs that name none (default: 0 2 4 of ours, 5 20 50 of JPEG and WebP, 10 30 60 of AVIF)",
     )
-    parser.add_argument("--count", type=at_least(2), default=COUNT, metavar="N", help="images (default: %(default)s)")
+    parser.add_argument("--count", type=at_least(1), default=COUNT, metavar="N", help="images (default: %(default)s)")
     parser.add_argument(
         "--examples", type=at_least(1), default=4, metavar="N", help="images shown singly (default: %(default)s)"
     )
@@ -67,8 +67,8 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         "--run",
         type=Path,
         metavar="FOLDER",
-        help="a checkout with a finished run, whose scores are joined to similarities (default: this one, if it has "
-        "one)",
+        help="a checkout with a finished run, whose scores are joined to similarities in the first tower, which should "
+        "be its MLLM's (default: this one, if it has a run, for the micro CLIP)",
     )
     parser.add_argument(
         "--batch", type=at_least(1), default=4, metavar="N", help="images at once in the tower (default: %(default)s)"
@@ -101,13 +101,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.run is not None and not runs_in(args.run):
         raise CotamError(f"{args.run} holds no finished run (results/scores/*/scores.json); run `dvc repro` there.")
-    root = args.run or ROOT
+    # Scores are of an MLLM, and belong to the tower that it sees through: which that of a given run is, the user knows.
+    root = args.run or (ROOT if args.tower[0] == TOWER else None)
     plan = Plan(
         towers=tuple(dict.fromkeys(args.tower)),
         images=find_images(args.images, args.count),
         choices=tuple(parse_choices(args.codec, args.qualities)),
         examples=args.examples,
-        run=root if runs_in(root) else None,
+        run=root if root and runs_in(root) else None,
         batch=args.batch,
         workers=args.workers,
     )

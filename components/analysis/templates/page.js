@@ -25,13 +25,14 @@ function versionsOf(image) {
   return image.versions.filter((version) => version.codec === codec && version.codec !== null).sort((a, b) => a.bpp - b.bpp);
 }
 
-const PANELS = [["looks", "Where it looks"], ["looked", "Who looks at it"]];
+const PANELS = [["plain", "The image"], ["looks", "Where it looks"], ["looked", "Who looks at it"]];
 for (const column of document.querySelectorAll(".column")) {
   const pair = document.createElement("div");
   pair.className = "pair";
   for (const [kind, title] of PANELS) {
     const figure = document.createElement("figure");
     figure.dataset.kind = kind;
+    figure.className = kind;
     figure.innerHTML = `<div class="stage"><img alt=""><canvas width="${columns}" height="${rows}"></canvas></div><figcaption></figcaption>`;
     figure.querySelector("img").alt = `${title}, ${column.dataset.side} image`;
     figure.querySelector(".stage").addEventListener("click", (event) => {
@@ -45,6 +46,7 @@ for (const column of document.querySelectorAll(".column")) {
   column.append(pair);
 }
 
+const MARK = [224, 33, 138];
 const nameOf = (token) => token < data.cls ? "CLS" : `row ${Math.floor((token - data.cls) / columns)}, column ${(token - data.cls) % columns}`;
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
@@ -64,8 +66,8 @@ function draw() {
   }
   for (const [kind, title] of PANELS) {
     // One scale for both sides, over patches: CLS would outshine them, and is written in words.
-    const top = Math.max(...Object.values(views).map((view) => Math.max(...view[kind].slice(data.cls))), 1e-12);
-    for (const [side, view] of Object.entries(views)) paint(side, kind, title, view, top);
+    const tops = Object.values(views).map((view) => kind === "plain" ? 1 : Math.max(...view[kind].slice(data.cls)));
+    for (const [side, view] of Object.entries(views)) paint(side, kind, title, view, Math.max(...tops, 1e-12));
   }
   const stage = data.stages ? `, stage ${data.stages[state.layer]}` : "";
   $("layer-text").value = `${data.layers[state.layer]}${stage}`;
@@ -92,19 +94,23 @@ function paint(side, kind, title, view, top) {
   const context = canvas.getContext("2d"), pixels = context.createImageData(columns, rows);
   const shares = view[kind];
   for (let patch = 0; patch < patches; patch++) {
-    const level = Math.min(1, shares[data.cls + patch] / top);
+    const level = shares ? Math.min(1, shares[data.cls + patch] / top) : 0;
     const colour = data.ramp[Math.round(level * (data.ramp.length - 1))];
     const mine = data.cls + patch === state.token;
-    pixels.data.set(mine ? [224, 161, 0, 255] : [...colour, 90 + 130 * level], 4 * patch);
+    pixels.data.set(mine ? [...MARK, shares ? 255 : 150] : [...colour, shares ? 90 + 130 * level : 0], 4 * patch);
   }
   context.putImageData(pixels, 0, 0);
+  if (!shares) {
+    figure.querySelector("figcaption").textContent = "What the tower is shown. Click a patch.";
+    return;
+  }
   let best = 0;
   for (let token = 1; token < tokens; token++) if (shares[token] > shares[best]) best = token;
   const atCls = data.cls ? ` CLS: ${percent(shares[0])}.` : "";
   const most = kind === "looks" ? "takes most from" : "gives most to";
   figure.querySelector("figcaption").innerHTML = `<b>${title}.</b> It ${most} ${nameOf(best)} (${percent(shares[best])}).${atCls}`;
   figure.dataset.best = best;
-  $("scale-text").textContent = "From none to the most that a patch has in both pictures of a pair. The chosen patch is amber." +
+  $("scale-text").textContent = "From none to the most that a patch has in both pictures of a pair. The chosen patch is pink." +
     (data.tokens_per_cell > 1 ? ` A cell stands for ${data.tokens_per_cell} patches.` : "");
 }
 
