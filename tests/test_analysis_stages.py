@@ -6,7 +6,7 @@ from scipy.stats import spearmanr
 
 from components.analysis.levels import correlations
 from components.analysis.recovery import recovery
-from components.analysis.stages import boundaries, find_stages
+from components.analysis.stages import SHAPES, boundaries, find_stages
 from components.errors import CotamError
 
 
@@ -52,7 +52,7 @@ def test_a_short_tower_has_no_stages():
 
 def test_stages_come_with_how_sure_they_are():
     rng = np.random.default_rng(5)
-    values = {name: u_curve() + rng.normal(size=(40, 12)) for name in ("d_avg", "d_top1")}
+    values = {name: u_curve() + rng.normal(size=(40, 12)) for name in SHAPES}
     stages = find_stages(values, replicates=200, seed=1)
     assert stages.boundaries == (4, 9)
     assert [list(run) for run in stages.runs] == [[0, 1, 2, 3], [4, 5, 6, 7, 8], [9, 10, 11]]
@@ -61,15 +61,15 @@ def test_stages_come_with_how_sure_they_are():
     assert stages.u_shaped("d_avg") is True
     told = stages.to_json()
     assert told["stages"] == [[0, 3], [4, 8], [9, 11]]
-    assert told["u_shaped"] == {"d_avg": True, "d_top1": True}
-    noise = {name: rng.normal(size=(6, 12)) for name in ("d_avg", "d_top1")}
+    assert told["u_shaped"] == dict.fromkeys(SHAPES, True)
+    noise = {name: rng.normal(size=(6, 12)) for name in SHAPES}
     unsure = find_stages(noise, replicates=200, seed=1)
     assert unsure.agreement < 0.9
     assert any(high > low for low, high in unsure.intervals)
 
 
 def test_what_falls_all_the_way_is_no_u():
-    falling = {name: np.tile(-np.arange(12.0), (4, 1)) for name in ("d_avg", "d_top1")}
+    falling = {name: np.tile(-np.arange(12.0), (4, 1)) for name in SHAPES}
     assert find_stages(falling, replicates=50, seed=1).u_shaped("d_avg") is False
 
 

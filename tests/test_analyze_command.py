@@ -70,7 +70,8 @@ def written(tmp_path_factory, run_folder):
     words += ["--run", str(run_folder), "--count", "4", "--examples", "2", "--workers", "1", "--json"]
     with pytest.MonkeyPatch.context() as patch:
         said = []
-        patch.setattr("builtins.print", lambda *parts, **_: said.append(" ".join(map(str, parts))))
+        # Not capsys, which a fixture of a module cannot have; progress goes to stderr.
+        patch.setattr("builtins.print", lambda text, file=None, **_: said.append(text) if file is None else None)
         assert cli.main([*words, "-o", str(root / "out")]) == 0
     return root / "out", json.loads("\n".join(said))
 
@@ -93,7 +94,7 @@ def test_the_summary_says_what_the_tables_say(written):
     folder, summary = written
     assert summary == json.loads((folder / "summary.json").read_text())
     assert summary["images"]["count"] == 4
-    siglip, internvit = summary["towers"].values()
+    internvit, siglip = (summary["towers"][name] for name in sorted(summary["towers"]))
     assert (siglip["cls"], siglip["grid"], internvit["cls"], internvit["grid"]) == (False, [6, 6], True, [7, 7])
     for name, tower in summary["towers"].items():
         rows = [row for row in table(folder / "curves.csv") if row["tower"] == name]
@@ -176,6 +177,7 @@ def test_mistakes_are_answered_with_one_sentence(tmp_path, run_folder, capsys):
         "broken.png is": [str(tmp_path / "photos")],
         "There is no model at": ["--tower", str(tmp_path / "nowhere")],
         "is not a Hugging Face model": ["--tower", str(tmp_path / "empty")],
+        "Two towers would both be called": ["--tower", str(tower), f"{tower}/"],
         "does not hold a codec": ["--codec", str(tower)],
         "jpeg has no quality 200": ["--codec", "jpeg:200"],
         "holds no finished run": ["--run", str(tmp_path / "empty")],

@@ -24,14 +24,14 @@ def figure_3(kept: Kept, layout: Layout, stages: Stages | None, folder: Path) ->
     runs = stages.runs if stages else [range(1), range(layers // 2, layers // 2 + 1), range(layers - 1, layers)]
     chosen = [(run.start + run.stop - 1) // 2 for run in runs]
     titles = [f"stage {place + 1}, layer {layer}" if stages else f"layer {layer}" for place, layer in enumerate(chosen)]
-    figure = _flows("fig03", kept, layout, chosen, titles, 2.2)
+    figure = _flows("fig03", kept, layout, chosen, titles, 1.8)
     save(figure, folder, "fig03-flow", HEADER, list(_rows(kept, layout, chosen)))
 
 
 def figure_26(kept: Kept, layout: Layout, folder: Path) -> None:
     """Inflow and outflow in all layers, of one image."""
     chosen = kept_layers(kept.inflow_VLT.shape[1])
-    figure = _flows("fig26", kept, layout, chosen, [f"layer {layer}" for layer in chosen], 1.5)
+    figure = _flows("fig26", kept, layout, chosen, [f"layer {layer}" for layer in chosen], 1.2)
     save(figure, folder, "fig26-flow-layers", HEADER, list(_rows(kept, layout, chosen)))
 
 

@@ -35,7 +35,7 @@ def figure_levels(joined: Joined, stages: Stages | None, folder: Path, name: str
         layer_axis(axis, layers, first=-1)
         axis.set_title(title)
     axes[0].set_ylabel("Spearman's rho")
-    axes[0].set_ylim(-1.05, 1.05)
+    axes[0].set_ylim(bottom=-1.04)
     axes[0].legend(title=f"levels, {len(joined.settings)} settings")
     save(figure, folder, name, HEADER, list(_rows(joined)))
 

@@ -7,7 +7,7 @@ its own standard deviation over layers. A run has at least three layers, because
 How sure: the images are drawn again with replacement and the rule is applied to each resample's mean curves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 from typing import Any
@@ -20,6 +20,8 @@ from components.evaluation.bootstrap import image_weights, interval
 STAGES = 3
 SHORTEST = 3
 CURVES = ("d_avg", "d_top1")
+SHAPES = (*CURVES, "d_avg_patches")
+"""Curves of which it is said whether they are U-shaped. The last takes no part in the rule."""
 
 
 @dataclass(frozen=True)
@@ -113,27 +115,26 @@ def _misfit(runs_RCl: np.ndarray) -> np.ndarray:
     return np.square(centred - slope[..., None] * place).sum((-1, -2))
 
 
-def find_stages(values: Mapping[str, np.ndarray], replicates: int, seed: int, curves: Sequence[str] = CURVES) -> Stages:
+def find_stages(values: Mapping[str, np.ndarray], replicates: int, seed: int) -> Stages:
     """Find the stages of a tower.
 
     Args:
-        values: of the raw images, by curve: (I, L), a number per image and layer.
+        values: of the raw images, by curve: (I, L), a number per image and layer; `SHAPES` at least.
         replicates: resamples.
         seed: of the resamples.
-        curves: which of `values` speak.
 
     Raises:
         CotamError: the tower has too few layers.
     """
-    curves_CIL = np.stack([values[name] for name in curves])
+    curves_CIL = np.stack([values[name] for name in SHAPES])
     images, layers = curves_CIL.shape[1:]
     weights_RI = image_weights(images, replicates, seed) / images
     means_RCL = np.einsum("ri,cil->rcl", weights_RI, curves_CIL)
-    cuts_R2 = boundaries(means_RCL)
+    cuts_R2 = boundaries(means_RCL[:, : len(CURVES)])
     chosen = cuts_R2[0]
     ends = [tuple(int(end) for end in _whole_interval(cuts_R2[:, place])) for place in range(2)]
     drops = {}
-    for place, name in enumerate(curves):
+    for place, name in enumerate(SHAPES):
         first, second, third = (
             means_RCL[:, place, run].mean(-1)
             for run in (slice(0, chosen[0]), slice(chosen[0], chosen[1]), slice(chosen[1], layers))

@@ -74,7 +74,9 @@ def open_tower(path_or_name: Path | str) -> Tower:
         model = FAMILIES[kind](folder)
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         raise CotamError(f"The weights in {folder} are missing or damaged ({error}); fetch them again.") from error
-    return _described(model.float().eval().requires_grad_(False), Geometry.from_pretrained(folder), _name(path_or_name))
+    return _described(
+        model.float().eval().requires_grad_(False), Geometry.from_pretrained(folder), tower_name(path_or_name)
+    )
 
 
 def _described(model: PreTrainedModel, geometry: Geometry, name: str) -> Tower:
@@ -219,7 +221,7 @@ def _kind(folder: Path) -> str:
     return told["model_type"]
 
 
-def _name(path_or_name: Path | str) -> str:
+def tower_name(path_or_name: Path | str) -> str:
     """The last two parts of a path or a Hub name: `clip/micro`, `openai/clip-vit-large-patch14-336`."""
     return "/".join(Path(str(path_or_name)).parts[-2:]).lstrip("/")
 

@@ -97,8 +97,12 @@ def run(args: argparse.Namespace) -> int:
     from components.analysis.images import find_images
     from components.analysis.levels import runs_in
     from components.analysis.report import Plan, write
+    from components.analysis.towers import tower_name
     from components.files import atomic_dir
 
+    names = [tower_name(tower) for tower in dict.fromkeys(args.tower)]
+    if len(set(names)) < len(names):
+        raise CotamError(f"Two towers would both be called {max(names, key=names.count)}; rename one of their folders.")
     if args.run is not None and not runs_in(args.run):
         raise CotamError(f"{args.run} holds no finished run (results/scores/*/scores.json); run `dvc repro` there.")
     # Scores are of an MLLM, and belong to the tower that it sees through: which that of a given run is, the user knows.
