@@ -3,9 +3,10 @@
     cotam bench analysis [--json]          or: python benchmarks/analysis.py --large --images 2 --repeats 3
 
 Both sides run the same tower on the same pixels and end with the same numbers for every image and layer (checked), by
-the same functions. One repeat is a pair, in alternating order; what counts is the ratio within pairs. Every measurement
-is a process of its own, forked with the tower loaded, so that the highest memory it reached is its own; memory is
-measured at the number of images and at four times as many. Codecs take no part: they cost both sides the same.
+the same functions. One repeat is a pair, in alternating order; what counts is the ratio within pairs, of processor time
+on one thread, which other work on the machine disturbs least. Every measurement is a process of its own, forked with
+the tower loaded, so that the highest memory it reached is its own; memory is measured at the number of images and at
+four times as many. Codecs take no part: they cost both sides the same.
 
 The linear layers are most of a tower's time and cost both sides the same too. So there is a third row: the time of the
 tower alone, by transformers' own fastest attention, which is taken off both sides for a second ratio, of what looking
@@ -47,7 +48,7 @@ def kept(tower: Tower, pixels: torch.Tensor, batch: int) -> np.ndarray:
     values = np.zeros((len(pixels), len(tower.layers), len(NAMES)))
     first = 0
     for attentions in told:
-        for layer, attention_BHTT in enumerate(torch.stack(attentions)):
+        for layer, attention_BHTT in enumerate(attentions):
             found = flow_of(attention_BHTT.mean(1), tower.layout).values
             values[first : first + len(attention_BHTT), layer] = np.stack([found[name] for name in NAMES], -1)
         first += len(attentions[0])
@@ -66,15 +67,15 @@ WAYS = {"streamed": streamed, "kept": kept, "tower alone": alone}
 
 
 def measured(way: str, tower: Tower, pixels: torch.Tensor, batch: int) -> dict:
-    """Run in a process of its own: seconds, megabytes beyond what the process began with, and the numbers."""
+    """Run in a process of its own: processor seconds, megabytes beyond what it began with, and the numbers."""
     receiver, sender = multiprocessing.get_context("fork").Pipe(duplex=False)
 
     def work() -> None:
         torch.set_num_threads(1)
         Path("/proc/self/clear_refs").write_text("5")  # the highest memory so far is forgotten
-        before, begun = _megabytes("VmRSS"), time.perf_counter()
+        before, begun = _megabytes("VmRSS"), time.process_time()
         values = WAYS[way](tower, pixels, batch)
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         sender.send({"seconds": seconds, "megabytes": _megabytes("VmHWM") - before, "values": values})
 
     process = multiprocessing.get_context("fork").Process(target=work)
@@ -173,7 +174,7 @@ def main() -> int:
     print(
         f"{result['tower']}: {result['layers']} layers, {result['tokens']} tokens; {result['images']} images in batches"
     )
-    print(f"of {result['batch']}, {result['repeats']} pairs, one thread")
+    print(f"of {result['batch']}, {result['repeats']} pairs, processor time of one thread")
     for way, time_taken in result["milliseconds_per_image"].items():
         print(f"  {way:12} {time_taken:9.2f} ms per image")
     for name, title in (("ratio", "kept / streamed"), ("ratio_of_looking", "the same less the tower alone")):

@@ -1,12 +1,15 @@
 """The DVC stage of the analysis: it depends on its code, its inputs are of the main graph, and Prefect can run it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 from components.closure import import_closure
 from components.paths import ROOT
-from flows.run_stage import stage_command
+from flows.run_stage import StageFailed, reproduce, stage_command
 
 STAGE = "pipelines/analysis/dvc.yaml:analyze"
 
@@ -49,3 +52,22 @@ def test_dvc_knows_the_stage_and_the_main_graph_is_as_it_was():
         upstream = {one.name for one in repo.index.graph.successors(found)}
     assert {"benchmarks", "rate@elic", "evaluate@elic-micro-llava"} <= upstream
     assert all(one.name != "analyze" for one in read_graph(ROOT))
+
+
+def test_a_stage_of_another_file_is_run_once_and_its_failure_is_told(tmp_path):
+    """What the deployment does, on a stage of the same name in a checkout that holds nothing else."""
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=tmp_path, check=True)
+    (tmp_path / "pipelines/analysis").mkdir(parents=True)
+    file, text = (
+        tmp_path / "pipelines/analysis/dvc.yaml",
+        "stages:\n  analyze:\n    wdir: ../..\n    cmd: {}\n    outs: [made]\n",
+    )
+    file.write_text(text.format("touch made"))
+    said = []
+    assert reproduce(tmp_path, STAGE, {}, said.append)
+    assert (tmp_path / "made").is_file()
+    assert not reproduce(tmp_path, STAGE, {}, said.append)
+    file.write_text(text.format("ls nowhere"))
+    with pytest.raises(StageFailed, match="nowhere"):
+        reproduce(tmp_path, STAGE, {}, said.append)

@@ -154,14 +154,13 @@ def test_clip_l_336_by_its_name(tmp_path, monkeypatch):
     name = "openai/clip-vit-large-patch14-336"
     clip_l_336_folder(tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    words = ["analyze", "photographs", "--tower", name, "--codec", "jpeg:20", "--count", "1", "--examples", "1"]
+    words = ["analyze", "photographs", "--tower", name, "--codec", "--count", "1", "--examples", "1"]
     assert cli.main([*words, "--workers", "1", "-o", "out"]) == 0
     found = json.loads(Path("out/summary.json").read_text())["towers"][name]
     assert (found["layers"], found["grid"], found["cls"]) == (24, [24, 24], True)
     assert found["stages"]["layers"] == 24
     d_avg = np.array(found["raw"]["d_avg"])
     assert ((d_avg > 0) & (d_avg < 33)).all()
-    assert 0 < found["similarity"]["jpeg"]["20"]["lowest"] < 1
     assert Path("out/page.html").stat().st_size < 8_000_000
 
 
