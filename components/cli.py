@@ -23,6 +23,7 @@ COMMANDS = {
     "ask": "ask an MLLM about a .cotam file or an image",
     "shard": "pack a folder of images into shards to train on",
     "evaluate": "score an MLLM on what codecs left of the benchmarks",
+    "analyze": "look inside a vision tower: information flow, attention distance, token similarity",
     "report": "print the table of a run and say where its page is",
     "bench": "measure the codec, the guidance, reading of shards, or memory",
     "register": "put trained codecs and adapters into the MLflow registry",

@@ -9,6 +9,7 @@ from components.errors import CotamError
 from components.paths import ROOT
 
 BENCHMARKS = {
+    "analysis": "attention looked at as it is computed, against all of it kept: time and memory",
     "coder": "entropy coders on the codec's own symbols: CompressAI's and constriction",
     "codec": "time of CoTAM against the codec alone, rate of the codec against JPEG and WebP",
     "speed": "time of full-width ELIC against CompressAI's, stage by stage, cold and warm",

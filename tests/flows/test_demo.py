@@ -102,6 +102,7 @@ def test_all_of_prefect_yaml_is_deployed(running):
     assert deployed == {
         "train-and-eval/local": "local",
         "shard-dataset/local": "local",
+        "run-stage/analysis": "cpu",
         "run-stage/cpu": "cpu",
         "run-stage/gpu": "gpu",
     }

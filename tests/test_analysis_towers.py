@@ -1,0 +1,191 @@
+"""Towers of all families, looked into while they compute: what is seen is what transformers and the equations say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from components.analysis.attention import listening
+from components.analysis.collect import analyse
+from components.analysis.compressors import parse_choice, parse_choices
+from components.analysis.flow import NAMES
+from components.analysis.images import find_images
+from components.analysis.measure import Measure
+from components.analysis.towers import open_tower
+from components.analysis.watch import watching
+from components.errors import CotamError
+from tests import analysis_reference as reference
+from tests.models import tiny_clip_folder
+from tests.pictures import folder_of
+from tests.towers import hub_internvit_folder, internvit_folder, siglip_folder
+
+FAMILIES = {
+    "clip": tiny_clip_folder,
+    "siglip": siglip_folder,
+    "internvit": internvit_folder,
+    "hub internvit": hub_internvit_folder,
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("towers")
+    return {name: write(root / name.replace(" ", "-")) for name, write in FAMILIES.items()}
+
+
+def pixels_of(tower, images: int = 3) -> torch.Tensor:
+    return torch.randn(images, 3, *tower.geometry.output_size, generator=torch.Generator().manual_seed(9))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_attention_heard_is_the_attention_computed(folders, family):
+    tower = open_tower(folders[family])
+    pixels, heard, states = pixels_of(tower), {}, {}
+    with watching(tower, heard.__setitem__, states.__setitem__):
+        tower.forward(pixels)
+    before = tower.model.config._attn_implementation
+    tower.model.set_attn_implementation("eager")
+    with torch.inference_mode():
+        told = tower.model(pixels, output_attentions=True, output_hidden_states=True)
+    tower.model.set_attn_implementation(before)
+    assert list(heard) == list(range(len(tower.layers)))
+    for layer, attention_BHTT in enumerate(told.attentions):
+        assert torch.allclose(heard[layer], attention_BHTT.mean(1), atol=1e-6), layer
+    assert sorted(states) == list(range(len(tower.layers) + 1))
+    for state in range(len(tower.layers)):
+        assert torch.allclose(states[state], told.hidden_states[state], atol=1e-4), state
+
+
+def test_attention_is_what_the_equations_say(folders):
+    tower = open_tower(folders["clip"])
+    pixels, heard, inputs = pixels_of(tower, 2), {}, {}
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda _, arguments, keywords, layer=layer: inputs.__setitem__(
+                layer, (arguments or (keywords["hidden_states"],))[0]
+            ),
+            with_kwargs=True,
+        )
+        for layer, module in enumerate(tower.attentions)
+    ]
+    with listening(tower.model, tower.attentions, heard.__setitem__):
+        tower.forward(pixels)
+    for hook in hooks:
+        hook.remove()
+    layer = 2
+    module = tower.attentions[layer]
+    with torch.inference_mode():
+        query, key = (projection(inputs[layer]) for projection in (module.q_proj, module.k_proj))
+    heads = [part.unflatten(-1, (-1, module.head_dim)).transpose(1, 2).numpy() for part in (query, key)]
+    for image in range(2):
+        expected_TT = reference.softmax_attention(heads[0][image], heads[1][image], module.scale)
+        assert heard[layer][image].numpy() == pytest.approx(expected_TT, abs=1e-6)
+
+
+def test_nothing_stays_behind(folders):
+    tower = open_tower(folders["clip"])
+    before, calls = tower.model.config._attn_implementation, []
+    with watching(tower, lambda *_: calls.append(1), lambda *_: None):
+        tower.forward(pixels_of(tower, 1))
+    count = len(calls)
+    tower.forward(pixels_of(tower, 1))
+    assert len(calls) == count == len(tower.layers)
+    assert tower.model.config._attn_implementation == before
+
+
+def test_both_layouts_of_an_internvit_are_one_tower(folders):
+    ours, theirs = open_tower(folders["internvit"]), open_tower(folders["hub internvit"])
+    pixels = pixels_of(ours)
+    with torch.inference_mode():
+        assert torch.equal(ours.model(pixels).last_hidden_state, theirs.model(pixels).last_hidden_state)
+    assert ours.layout == theirs.layout
+    assert (ours.layout.cls, ours.layout.grid) == (1, (7, 7))
+
+
+def test_a_siglip_has_no_cls(folders):
+    tower = open_tower(folders["siglip"])
+    assert (tower.layout.cls, tower.layout.grid) == (0, (6, 6))
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_batches_and_processes_change_no_number(folders, family, tmp_path):
+    images, choices = find_images(str(folder_of(tmp_path / "pictures", 19)), 19), [parse_choice("jpeg:10,60")]
+    whole = analyse(str(folders[family]), images, choices, batch=19)
+    for other in (
+        analyse(str(folders[family]), images, choices, batch=1),
+        analyse(str(folders[family]), images, choices, batch=5, workers=2),
+    ):
+        for name in NAMES:
+            assert other.values[name] == pytest.approx(whole.values[name], rel=1e-6, abs=1e-9), name
+        assert other.similarity_ISL == pytest.approx(whole.similarity_ISL, rel=1e-6)
+        assert np.array_equal(other.bits_IS, whole.bits_IS)
+        for name in ("inflow", "outflow", "summary"):
+            assert np.array_equal(other.sums[name], whole.sums[name]), name
+
+
+def test_an_image_is_as_if_it_were_alone(folders):
+    tower = open_tower(folders["clip"])
+    pixels = pixels_of(tower, 6).unflatten(0, (3, 2))
+    together = Measure(tower, 2)(pixels)
+    for place in range(3):
+        alone = Measure(tower, 2)(pixels[place : place + 1])
+        assert alone.values_BVLK[0] == pytest.approx(together.values_BVLK[place], rel=1e-6, abs=1e-9)
+        assert alone.similarity_BSL[0] == pytest.approx(together.similarity_BSL[place], rel=1e-6)
+
+
+def test_an_equal_version_is_equal(folders):
+    tower = open_tower(folders["siglip"])
+    pixels = pixels_of(tower, 2)[:, None].repeat(1, 2, 1, 1, 1)
+    found = Measure(tower, 2)(pixels)
+    assert found.similarity_BSL == pytest.approx(np.ones_like(found.similarity_BSL))
+    assert np.isnan(found.cls_similarity_BSL).all()
+
+
+def test_what_is_no_tower(folders, tmp_path):
+    with pytest.raises(CotamError, match=r"no config\.json"):
+        open_tower(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(CotamError, match="'bert' model; a tower to analyse must be one of clip"):
+        open_tower(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CotamError, match="names no model_type"):
+        open_tower(tmp_path)
+    with pytest.raises(CotamError, match="There is no model at"):
+        open_tower("nothing/here/at/all")
+
+
+def test_a_tower_without_its_weights(folders, tmp_path):
+    folder = hub_internvit_folder(tmp_path / "tower")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CotamError, match="has no weights for"):
+        open_tower(folder)
+    told = json.loads((folder / "config.json").read_text())
+    del told["norm_type"]
+    (folder / "config.json").write_text(json.dumps(told))
+    with pytest.raises(CotamError, match="norm_type"):
+        open_tower(folder)
+
+
+def test_a_processor_that_does_not_fit(folders, tmp_path):
+    folder = siglip_folder(tmp_path / "tower")
+    told = json.loads((folder / "preprocessor_config.json").read_text()) | {"size": {"height": 40, "width": 40}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(told))
+    with pytest.raises(CotamError, match=r"makes \(40, 40\) pixels but the tower \S+ takes \(48, 48\)"):
+        open_tower(folder)
+
+
+def test_codecs_as_they_are_written():
+    assert parse_choice("jpeg").qualities == (5, 20, 50)
+    assert parse_choice("AVIF:60,10,60").qualities == (10, 60)
+    assert parse_choice("webp", [30]).qualities == (30,)
+    ours = parse_choice("pretrained/codec/elic-micro/:4,0")
+    assert (ours.source, ours.name, ours.qualities) == ("pretrained/codec/elic-micro/", "elic-micro", (0, 4))
+    assert parse_choice("models:/cotam-codec-elic@champion").source == "models:/cotam-codec-elic@champion"
+    with pytest.raises(CotamError, match="jpeg has no quality 101"):
+        parse_choice("jpeg:101")
+    with pytest.raises(CotamError, match="has no quality 10;"):
+        parse_choice("my-codec", [10])
+    with pytest.raises(CotamError, match="Two codecs are called jpeg"):
+        parse_choices(["jpeg:5", "jpeg:9"])
