@@ -71,7 +71,7 @@ class Source:
         levels_BGG = quantize(self.guide.cls_attention(pixels_B3HW, guidance.layers), guidance.grid, guidance.k)
         size = latent_size(*pictures.shape[1:3])
         maps = [
-            quality_map(int(quality), size, levels if with_map else None, self.codec.config)
+            quality_map(int(quality), size, levels if with_map else None, self.codec.config.qualities)
             for quality, levels, with_map in zip(qualities, levels_BGG, guided, strict=True)
         ]
         maps_BHW = torch.from_numpy(np.stack(maps)).to(self.device)

@@ -120,7 +120,7 @@ def decode(stream: bytes, folder: Path):
     for r in range(h) if grid else ():
         for c in range(v):
             cell = (2 * r + 1) * grid[0] // (2 * h), (2 * c + 1) * grid[1] // (2 * v)
-            q[r, c] = min(max(quality + config.get("level_step", 1) * levels[cell], 0), 9)
+            q[r, c] = min(max(quality + levels[cell], 0), 9)
 
     def at(name, places, tensors=w):  # (1, channels, rows, columns)
         return tensors[name][places].permute(2, 0, 1)[None]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from components.codec import level_map
-from components.codec.config import CodecConfig
 from components.codec.guidance import guide
 from components.codec.tables import TABLES
 from components.codec.wire import Reader, write
@@ -95,13 +94,13 @@ def test_cells_lie_on_positions_as_the_document_says():
     for cell in range(8):
         levels = np.zeros((8, 1), np.int8)
         levels[cell] = 1
-        found = level_map.quality_map(4, (21, 3), levels, CodecConfig())
+        found = level_map.quality_map(4, (21, 3), levels, 10)
         assert (found == np.array([4 + (at == cell) for at in expected])[:, None]).all()
 
 
-@given(grids, st.tuples(st.integers(1, 30), st.integers(1, 30)), st.integers(0, 9), st.integers(1, 3))
-def test_a_position_has_the_quality_of_the_cell_around_its_centre(levels, size, quality, step):
-    found = level_map.quality_map(quality, size, levels, CodecConfig(level_step=step))
+@given(grids, st.tuples(st.integers(1, 30), st.integers(1, 30)), st.integers(0, 9))
+def test_a_position_has_the_quality_of_the_cell_around_its_centre(levels, size, quality):
+    found = level_map.quality_map(quality, size, levels, 10)
     assert found.shape == size
     assert found.dtype == np.int64
     rows, columns = levels.shape
@@ -110,18 +109,18 @@ def test_a_position_has_the_quality_of_the_cell_around_its_centre(levels, size, 
             # Half-open cells: [k / rows, (k + 1) / rows).
             row = max(k for k in range(rows) if k * 2 * size[0] <= (2 * r + 1) * rows)
             column = max(k for k in range(columns) if k * 2 * size[1] <= (2 * c + 1) * columns)
-            assert found[r, c] == min(max(quality + step * levels[row, column], 0), 9)
+            assert found[r, c] == min(max(quality + levels[row, column], 0), 9)
 
 
 def test_without_a_map_the_quality_is_everywhere():
-    assert (level_map.quality_map(7, (3, 2), None, CodecConfig()) == np.full((3, 2), 7)).all()
+    assert (level_map.quality_map(7, (3, 2), None, 10) == np.full((3, 2), 7)).all()
 
 
 def test_qualities_end_at_the_ends():
     up, down = np.ones((1, 1), np.int8), -np.ones((1, 1), np.int8)
-    assert level_map.quality_map(9, (1, 1), up, CodecConfig()).item() == 9
-    assert level_map.quality_map(0, (1, 1), down, CodecConfig()).item() == 0
-    assert level_map.quality_map(2, (1, 1), up, CodecConfig(lambdas=(0.3, 0.2, 0.1))).item() == 2
+    assert level_map.quality_map(9, (1, 1), up, 10).item() == 9
+    assert level_map.quality_map(0, (1, 1), down, 10).item() == 0
+    assert level_map.quality_map(2, (1, 1), up, 3).item() == 2
 
 
 def test_what_is_no_map_is_refused():

@@ -8,7 +8,6 @@ from PIL import Image
 
 from benchmarks import result_picture
 from components.codec import level_map
-from components.codec.config import CodecConfig
 from components.errors import CotamError
 from components.reporting import step_report
 from components.reporting.collect import CodedFiles, find_examples, matched_settings
@@ -90,7 +89,7 @@ def test_the_map_that_is_shown_is_the_map_that_was_coded(coded):
     files = coded.files("cotam", QUALITIES[1])
     [decoded] = coded.decode([files[IMAGES[0]]])
     grid = np.array([[1, 0], [0, -1]], np.int8)
-    assert np.array_equal(decoded.quality_map_hw, level_map.quality_map(QUALITIES[1], (4, 4), grid, CodecConfig()))
+    assert np.array_equal(decoded.quality_map_hw, level_map.quality_map(QUALITIES[1], (4, 4), grid, 10))
 
 
 def test_a_missing_input_is_said_in_one_sentence(paths, tmp_path):

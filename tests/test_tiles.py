@@ -84,7 +84,7 @@ def small_tiles(monkeypatch):
 def test_tiles_give_what_the_whole_gives(folder, monkeypatch):
     codec = Codec.from_pretrained(folder)
     [image], [levels] = pictures([(327, 410)]), maps(1)
-    map_1HW = torch.from_numpy(quality_map(5, codec.latent_size(327, 410), levels, codec.config))[None]
+    map_1HW = torch.from_numpy(quality_map(5, codec.latent_size(327, 410), levels, codec.config.qualities))[None]
     with torch.inference_mode():
         y_whole = codec._analyse([image], map_1HW)
         stream = codec.encode([image], 5, [levels])[0]

@@ -198,7 +198,7 @@ class Codec:
             levels = reader.levels()
             maps = np.stack(
                 [
-                    level_map.quality_map(header.quality, size, grid, self.config)
+                    level_map.quality_map(header.quality, size, grid, self.config.qualities)
                     for header, grid in zip(headers, levels, strict=True)
                 ]
             )
@@ -257,7 +257,7 @@ class Codec:
             check_size(width, height, self.maximum_pixels)
             levels = None if grid is None else level_map.check(np.asarray(grid))
             size = latent_size(height, width)
-            jobs.append(_Job(place, pixels, q, levels, level_map.quality_map(q, size, levels, self.config)))
+            jobs.append(_Job(place, pixels, q, levels, level_map.quality_map(q, size, levels, self.config.qualities)))
         return jobs
 
     @torch.inference_mode()

@@ -6,7 +6,7 @@ published one; only the numbers differ. The ELIC that others publish has a shape
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 STRIDE = 16  # image pixels per latent position, in both directions
 HYPER_STRIDE = 4  # latent positions per position of the hyper latent
@@ -41,7 +41,6 @@ class CodecConfig(BaseModel):
     context_kernel: int = 3
     hidden_channels: int = 96  # of the parameter aggregation
     lambdas: tuple[float, ...] = LAMBDAS
-    level_step: int = Field(default=1, ge=1)  # by how many qualities a level of a map raises or lowers
     fine_entropy: bool = False  # finer weights and means in the entropy model, escapes in streams (docs/bitstream.md)
 
     @model_validator(mode="after")
@@ -104,7 +103,6 @@ class DcaeConfig(BaseModel):
     log_scales: bool = True  # the networks tell logarithms of scales
     learned_density: bool = False  # z has a learned density, not a Gaussian per quality
     lambdas: tuple[float, ...] = LAMBDAS
-    level_step: int = Field(default=1, ge=1)  # by how many qualities a level of a map raises or lowers
 
     @model_validator(mode="after")
     def _consistent(self) -> "DcaeConfig":

@@ -1,8 +1,8 @@
 """Which parts of an image deserve bits: shallow CLIP attention, quantized to three levels (paper, 3.2 and A.6).
 
 The encoder asks a frozen CLIP where its class token looks in its first layers. A region that draws clearly more
-attention than the image's mean is coded better, one that draws clearly less, worse, by `level_step` of the codec's
-qualities. The MLLM is not consulted: one stream serves whatever model reads it.
+attention than the image's mean is coded one quality better, one that draws clearly less, one quality worse. The MLLM is
+not consulted: one stream serves whatever model reads it.
 """
 
 from collections.abc import Sequence

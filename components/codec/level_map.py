@@ -7,7 +7,6 @@ whatever can be coded, at six bits a cell at most.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,18 +79,8 @@ def check(levels: NDArray) -> NDArray[np.int8]:
     return levels.astype(np.int8)
 
 
-class Scale(Protocol):
-    """What a codec's configuration says of qualities."""
-
-    @property
-    def qualities(self) -> int: ...
-
-    @property
-    def level_step(self) -> int: ...
-
-
 def quality_map(
-    quality: int, size: tuple[int, int], levels: NDArray[np.int8] | None, scale: Scale
+    quality: int, size: tuple[int, int], levels: NDArray[np.int8] | None, qualities: int
 ) -> NDArray[np.int64]:
     """Quality of every latent position.
 
@@ -99,16 +88,14 @@ def quality_map(
         quality: the base quality.
         size: rows and columns of the latent.
         levels: (rows, columns) in {-1, 0, 1}, laid over the whole latent, or None.
-        scale: how many qualities there are, and how many of them a level is worth.
+        qualities: how many there are.
 
     Returns:
-        int64, `size`: base plus step times the level of the cell in which the position's centre lies, clipped to what
-        there is.
+        int64, `size`: base plus the level of the cell in which the position's centre lies, clipped to what there is.
     """
     if levels is None:
         return np.full(size, quality, np.int64)
     rows, columns = (
         (2 * np.arange(extent) + 1) * cells // (2 * extent) for extent, cells in zip(size, levels.shape, strict=True)
     )
-    raised = scale.level_step * levels[rows][:, columns].astype(np.int64)
-    return np.clip(quality + raised, 0, scale.qualities - 1)
+    return np.clip(quality + levels[rows][:, columns].astype(np.int64), 0, qualities - 1)
