@@ -91,6 +91,19 @@ def _megabytes(name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
+def _compare(streamed_IVLK: np.ndarray, kept_IVLK: np.ndarray, patches: int) -> None:
+    """Raises AssertionError where the two sides do not agree. An arg-max may go to another of two equal patches."""
+    for place, name in enumerate(NAMES):
+        loose = name.startswith(("inflow", "outflow", "d_top1", "summary"))
+        np.testing.assert_allclose(
+            streamed_IVLK[..., place],
+            kept_IVLK[..., place],
+            rtol=1e-4,
+            atol=1e-5 + (1 / patches if loose else 0),
+            err_msg=name,
+        )
+
+
 def measure(open_it: Callable[[], Tower], images: int, repeats: int, batch: int) -> dict:
     """Both sides and the tower alone, `repeats` times, and their memory at two sizes."""
     tower = open_it()
@@ -105,7 +118,7 @@ def measure(open_it: Callable[[], Tower], images: int, repeats: int, batch: int)
             seconds[way].append(found["seconds"] / images)
             values[way] = found["values"]
             memory.setdefault(way, [found["megabytes"], 0.0])
-        np.testing.assert_allclose(values["streamed"], values["kept"], rtol=1e-4, atol=1e-5 + 1 / tower.layout.patches)
+        _compare(values["streamed"], values["kept"], tower.layout.patches)
     for way in ("streamed", "kept"):
         memory[way][1] = measured(way, tower, pixels, batch)["megabytes"]
     ratios = [old / new for old, new in zip(seconds["kept"], seconds["streamed"], strict=True)]

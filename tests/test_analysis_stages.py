@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from components.analysis.levels import correlations
+from components.analysis.map_figures import four_layers
 from components.analysis.recovery import recovery
 from components.analysis.stages import SHAPES, boundaries, find_stages
 from components.errors import CotamError
@@ -103,3 +104,15 @@ def test_a_correlation_with_what_never_changes_is_not_defined():
     similarity, bpp = np.random.default_rng(7).random((5, 6, 2)), np.tile(np.arange(6.0), (5, 1))
     found = correlations(similarity, np.zeros((5, 6)), bpp)
     assert found["rho"] == {"value": [None, None], "low": [None, None], "high": [None, None]}
+
+
+def test_figure_4_shows_four_layers_of_a_deep_tower_too():
+    assert four_layers(24, None) == [0, 6, 15, 22]
+
+
+def test_a_level_that_loses_nothing_has_no_layer():
+    rng = np.random.default_rng(0)
+    similarity_RSL, bpp_RS = rng.random((50, 6, 4)), rng.random((50, 6))
+    found = correlations(similarity_RSL, np.zeros((50, 6)), bpp_RS)
+    assert found["best"] is None
+    assert found["rho"]["value"] == [None] * 4

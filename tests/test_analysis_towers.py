@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from components.analysis.attention import listening
 from components.analysis.collect import analyse
@@ -161,6 +162,13 @@ def test_a_tower_without_its_weights(folders, tmp_path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(CotamError, match="has no weights for"):
         open_tower(folder)
+    for make, name in ((siglip_folder, "encoder.layers.0.mlp.fc1.weight"), (internvit_folder, "lambda_1")):
+        folder_of_one = make(tmp_path / name)
+        file = next(folder_of_one.glob("model*.safetensors"))
+        tensors = {key: tensor for key, tensor in load_file(file).items() if name not in key}
+        save_file(tensors, file, metadata={"format": "pt"})
+        with pytest.raises(CotamError, match=f"has no weights for .*{name}"):
+            open_tower(folder_of_one)
     told = json.loads((folder / "config.json").read_text())
     del told["norm_type"]
     (folder / "config.json").write_text(json.dumps(told))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from components import cli
 from components.analysis.levels import join
 from components.baselines import conventional
 from components.commands import analyze as command
+from components.errors import CotamError
 from components.evaluation.pictures import benchmark_pictures
 from components.evaluation.streams import Streams, write_streams
 from components.files import sha256_tree
@@ -111,6 +113,29 @@ def test_the_summary_says_what_the_tables_say(written):
     }
 
 
+def test_what_was_found_is_said_in_lines(written):
+    _, summary = written
+    lines = command.said(summary)
+    assert [line for line in lines if "similarity against loss" in line] and any("low: rho" in line for line in lines)
+    level = summary["levels"][0]["correlations"]["low"]
+    without = {**summary["levels"][0], "correlations": {"low": {**level, "best": None}}}
+    assert command.said({**summary, "levels": [without]})[-1] == (
+        "  low: no correlation, as it loses the same in all settings"
+    )
+
+
+def test_the_second_time_replaces_an_analysis_and_nothing_else(written, tmp_path, capsys):
+    folder, _ = written
+    copy = tmp_path / "out"
+    shutil.copytree(folder, copy)
+    command._check_out(copy)
+    for extra in ("notes.txt", "photo.png"):
+        (copy / extra).write_text("mine")
+        with pytest.raises(CotamError, match="or not all of it"):
+            command._check_out(copy)
+        (copy / extra).unlink()
+
+
 def test_scores_are_joined(written, run_folder):
     folder, summary = written
     (joined,) = summary["levels"]
@@ -197,13 +222,15 @@ def test_mistakes_are_answered_with_one_sentence(tmp_path, run_folder, capsys):
 
 
 def test_a_run_that_lacks_something(run_folder, tmp_path):
-    from components.errors import CotamError
-
     scores = tmp_path / "scores.json"
     told = json.loads(next(run_folder.glob("results/scores/*/scores.json")).read_text())
     del told["styles"]["bench"]["scores"]["clean"]
     scores.write_text(json.dumps(told))
     with pytest.raises(CotamError, match="no scores of clean images"):
+        join(scores, run_folder, "unused", 10, 0, 1)
+    told = json.loads(next(run_folder.glob("results/scores/*/scores.json")).read_text()) | {"codec": "gone"}
+    scores.write_text(json.dumps(told))
+    with pytest.raises(CotamError, match=r"of the codec gone, which params\.yaml does not have"):
         join(scores, run_folder, "unused", 10, 0, 1)
     scores.write_text("{}")
     with pytest.raises(CotamError, match="holds no scores of a run"):

@@ -30,7 +30,7 @@ def inputs(root, source):
 
 def test_a_folder_of_the_checkout_is_sharded_and_named_as_in_the_settings(tmp_path):
     folder_of(tmp_path / "data/scenes", 4)
-    (tmp_path / "data/scenes/graph.jsonl").write_text("{}")
+    (tmp_path / "data/scenes/notes.txt").write_text("none")
     run(inputs(tmp_path, "data/scenes"))
     reader = ShardReader(tmp_path / "out")
     assert len(reader) == 4

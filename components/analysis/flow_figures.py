@@ -29,7 +29,7 @@ def figure_3(kept: Kept, layout: Layout, stages: Stages | None, folder: Path) ->
 
 
 def figure_26(kept: Kept, layout: Layout, folder: Path) -> None:
-    """Inflow and outflow in all layers, of one image."""
+    """Inflow and outflow in up to twelve layers, of one image."""
     chosen = kept_layers(kept.inflow_VLT.shape[1])
     figure = _flows("fig26", kept, layout, chosen, [f"layer {layer}" for layer in chosen], 1.2)
     save(figure, folder, "fig26-flow-layers", HEADER, list(_rows(kept, layout, chosen)))

@@ -66,6 +66,7 @@ def keep(
     compressors: Compressors,
     settings: Sequence[Setting],
     shown: int,
+    also: Sequence[int] = (),
 ) -> list[Kept]:
     """Look at single images in full.
 
@@ -76,11 +77,15 @@ def keep(
         compressors: that make `settings`.
         settings: S of them.
         shown: the place of the setting whose features are kept.
+        also: layers whose features are kept beside those of `kept_layers`.
     """
-    return [_keep(tower, images.names[place], images.loads[place](), compressors, settings, shown) for place in places]
+    return [
+        _keep(tower, images.names[place], images.loads[place](), compressors, settings, shown, also)
+        for place in places
+    ]
 
 
-def _keep(tower: Tower, name: str, raw: np.ndarray, compressors: Compressors, settings, shown: int) -> Kept:
+def _keep(tower: Tower, name: str, raw: np.ndarray, compressors: Compressors, settings, shown: int, also) -> Kept:
     coded = [compressors.code(setting, [raw]) for setting in settings]
     pixels_V3HW = tower.geometry.pixels([raw, *(one.pictures[0] for one in coded)])
     versions, layers, layout = len(pixels_V3HW), len(tower.layers), tower.layout
@@ -111,7 +116,7 @@ def _keep(tower: Tower, name: str, raw: np.ndarray, compressors: Compressors, se
         if versions > 1:
             similarity_ST = token_similarity(tokens_VTD[0], tokens_VTD[1:]).cpu().numpy()
             kept.similarity_SLN[:, state] = similarity_ST[:, layout.cls :]
-        if state - 1 in wanted:
+        if state - 1 in wanted or state - 1 in also:
             both = [0, 1 + shown] if versions > 1 else [0]
             kept.features[state] = tokens_VTD[both, layout.cls :].float().cpu().numpy()
 

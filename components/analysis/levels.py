@@ -50,7 +50,7 @@ class Joined:
         loss: by level, points below clean images, (S,).
         correlations: by level: `rho` and `partial`, each `{"value", "low", "high"}` with an entry per state (None where
             not defined), and `best`: the layer with the lowest rho (-1: the encoder's input) and the share of the
-            resamples that name it.
+            resamples that name it, or None.
     """
 
     codec: str
@@ -82,20 +82,9 @@ def join(scores_file: Path, root: Path, tower: str, replicates: int, seed: int, 
     Raises:
         CotamError: something of the run is missing or damaged.
     """
-    told, paths = read_json(scores_file), Paths(root)
-    try:
-        style, codec, mllm = told["styles"][BENCH], told["codec"], told["mllm"]
-        scores = Scores.from_json(style)
-    except (KeyError, TypeError, AttributeError):
-        raise CotamError(f"{scores_file} holds no scores of a run; run `dvc repro evaluate`.") from None
-    if CLEAN not in scores.settings:
-        raise CotamError(f"{scores_file} has no scores of clean images to compare with; run `dvc repro evaluate`.")
-    pictures = benchmark_pictures(paths.benchmarks / BENCH)
-    streams = Streams(paths.rate(codec) / "streams.zip")
+    codec, mllm, scores, streams, folder = open_run(scores_file, root)
+    pictures = benchmark_pictures(Paths(root).benchmarks / BENCH)
     settings = [one for one in scores.settings if one.method not in (CLEAN.method, COTAM)]
-    weights = config.load(root / "params.yaml").codec[codec].weights
-    folder = root / weights if (root / weights).is_dir() else resolve(weights)
-
     similarity_ISL, bits_IS, pixels_I = _similarities(streams, settings, pictures, codec, folder, tower, workers)
     images = list(pictures)
     weights_RI = image_weights(len(images), replicates, seed)
@@ -119,6 +108,28 @@ def join(scores_file: Path, root: Path, tower: str, replicates: int, seed: int, 
     )
 
 
+def open_run(scores_file: Path, root: Path) -> tuple[str, str, Scores, Streams, Path]:
+    """Codec, MLLM, scores, streams and the codec's folder of a run.
+
+    Raises:
+        CotamError: something of the run is missing or damaged.
+    """
+    told = read_json(scores_file)
+    try:
+        style, codec, mllm = told["styles"][BENCH], told["codec"], told["mllm"]
+        scores = Scores.from_json(style)
+    except (KeyError, TypeError, AttributeError):
+        raise CotamError(f"{scores_file} holds no scores of a run; run `dvc repro evaluate`.") from None
+    if CLEAN not in scores.settings:
+        raise CotamError(f"{scores_file} has no scores of clean images to compare with; run `dvc repro evaluate`.")
+    codecs = config.load(root / "params.yaml").codec
+    if codec not in codecs:
+        raise CotamError(f"{scores_file} is of the codec {codec}, which params.yaml does not have; remove its folder.")
+    weights = codecs[codec].weights
+    folder = root / weights if (root / weights).is_dir() else resolve(weights)
+    return codec, mllm, scores, Streams(Paths(root).rate(codec) / "streams.zip"), folder
+
+
 def correlations(similarity_RSL: np.ndarray, loss_RS: np.ndarray, bpp_RS: np.ndarray) -> dict[str, Any]:
     """Rank correlations over settings, in every resample; row 0 is the real set. See `Joined`."""
     ranks_RSL, loss_ranks, rate_ranks = (rankdata(one, axis=1) for one in (similarity_RSL, loss_RS, bpp_RS))
@@ -129,13 +140,17 @@ def correlations(similarity_RSL: np.ndarray, loss_RS: np.ndarray, bpp_RS: np.nda
     rest_RL = (1 - with_rate_RL**2) * (1 - loss_with_rate**2)
     with np.errstate(invalid="ignore", divide="ignore"):
         partial_RL = np.where(rest_RL > 1e-9, (rho_RL - with_rate_RL * loss_with_rate) / np.sqrt(rest_RL), np.nan)
+    return {"rho": _summary(rho_RL), "partial": _summary(partial_RL), "best": _best(rho_RL)}
+
+
+def _best(rho_RL: np.ndarray) -> dict[str, Any] | None:
+    """The layer with the lowest rho; None where a level loses the same in all settings, or there is but one."""
+    if np.isnan(rho_RL[0]).all():
+        return None
+    defined = ~np.isnan(rho_RL).all(-1)
     best_R = np.where(np.isnan(rho_RL), np.inf, rho_RL).argmin(-1)
-    agreement = float((best_R[1:] == best_R[0]).mean()) if len(best_R) > 1 else 1.0
-    return {
-        "rho": _summary(rho_RL),
-        "partial": _summary(partial_RL),
-        "best": {"layer": int(best_R[0]) - 1, "agreement": agreement},
-    }
+    agreeing = (best_R == best_R[0]) & defined
+    return {"layer": int(best_R[0]) - 1, "agreement": float(agreeing[1:].mean()) if len(best_R) > 1 else 1.0}
 
 
 def _pearson(x_RSL: np.ndarray, y_RSL: np.ndarray) -> np.ndarray:

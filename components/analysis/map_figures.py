@@ -25,7 +25,7 @@ def four_layers(layers: int, stages: Stages | None) -> list[int]:
 
 def figure_4(kept: Kept, layout: Layout, stages: Stages | None, setting: str, shown: int, folder: Path) -> None:
     """CLS attention and PCA features of (a) the raw and (b) the compressed image, (c) how alike their tokens are."""
-    layers = [layer for layer in four_layers(kept.inflow_VLT.shape[1], stages) if layer + 1 in kept.features]
+    layers = four_layers(kept.inflow_VLT.shape[1], stages)
     versions = [0, 1 + shown] if len(kept.seen_VHW3) > 1 else [0]
     lines = [(what, version) for version in versions for what in ("attention", "features")]
     plt = pyplot("fig04")
@@ -68,7 +68,7 @@ def figure_4(kept: Kept, layout: Layout, stages: Stages | None, setting: str, sh
 
 
 def figure_24(examples: Sequence[Kept], layout: Layout, setting: str, shown: int, folder: Path) -> None:
-    """CLS attention in all layers (of a tower without a CLS, what patches give on average)."""
+    """CLS attention in up to twelve layers (of a tower without a CLS, what patches give on average)."""
     layers = kept_layers(examples[0].inflow_VLT.shape[1])
     rows = []
 
@@ -83,7 +83,7 @@ def figure_24(examples: Sequence[Kept], layout: Layout, setting: str, shown: int
 
 
 def figure_25(examples: Sequence[Kept], layout: Layout, setting: str, shown: int, folder: Path) -> None:
-    """PCA features in all layers; per image and layer one basis for raw and compressed."""
+    """PCA features in up to twelve layers; per image and layer one basis for raw and compressed."""
     layers = kept_layers(examples[0].inflow_VLT.shape[1])
     colours = {(kept.name, layer): _colours(kept, layer) for kept in examples for layer in layers}
     rows = []

@@ -13,7 +13,7 @@ from components.analysis.compressors import Choice, Compressors
 from components.analysis.drawing import write_csv
 from components.analysis.images import Images
 from components.analysis.keep import Kept, keep
-from components.analysis.levels import Joined, join, runs_in
+from components.analysis.levels import Joined, join, open_run, runs_in
 from components.analysis.recovery import recovery
 from components.analysis.stages import SHORTEST, STAGES, Stages, find_stages
 from components.analysis.towers import open_tower
@@ -58,20 +58,21 @@ def write(plan: Plan, out: Path) -> dict[str, Any]:
     Raises:
         CotamError: a tower, a codec, an image or the run cannot be used.
     """
+    runs = runs_in(plan.run) if plan.run is not None else []
+    for scores in runs:  # before anything slow
+        open_run(scores, plan.run)
     looked = []
     for tower in plan.towers:
         analysis = analyse(tower, plan.images, plan.choices, batch=plan.batch, workers=plan.workers)
         looked.append((analysis, _stages(analysis, plan)))
-    joined = []
-    if plan.run is not None:
-        for scores in runs_in(plan.run):
-            joined.append(join(scores, plan.run, plan.towers[0], plan.replicates, plan.seed, plan.workers))
+    joined = [join(scores, plan.run, plan.towers[0], plan.replicates, plan.seed, plan.workers) for scores in runs]
 
     analysis, stages = looked[0]
     _write_curves(looked, plan, out)
     shown = _shown(analysis)
     places = range(min(plan.examples, len(plan.images)))
-    kept = keep(open_tower(plan.towers[0]), plan.images, places, Compressors(plan.choices), analysis.settings, shown)
+    compressors, four = Compressors(plan.choices), map_figures.four_layers(analysis.layers, stages)
+    kept = keep(open_tower(plan.towers[0]), plan.images, places, compressors, analysis.settings, shown, four)
     _write_pictures(analysis, stages, kept, shown, out)
     for one in joined:
         level_figures.figure_levels(one, stages, out, f"levels-{one.codec}-{one.mllm}")

@@ -54,7 +54,7 @@ class Stages:
         return 1 + sum(layer >= boundary for boundary in self.boundaries)
 
     def u_shaped(self, curve: str) -> bool | None:
-        """Whether a curve is lower in stage 2 than in 1 and in 3; None where an interval includes zero."""
+        """Whether a curve is lower in stage 2 than in 1 and in 3; None where the intervals leave it open."""
         ends = self.drops[curve].values()
         if all(end["low"] > 0 for end in ends):
             return True

@@ -101,15 +101,24 @@ def _clip(folder: Path) -> PreTrainedModel:
 
 
 def _siglip(folder: Path) -> PreTrainedModel:
-    return _headless(SiglipModel.from_pretrained(folder, dtype=torch.float32).vision_model)
+    return _headless(_whole(SiglipModel, folder).vision_model)
 
 
 def _siglip_vision(folder: Path) -> PreTrainedModel:
-    return _headless(SiglipVisionModel.from_pretrained(folder, dtype=torch.float32))
+    return _headless(_whole(SiglipVisionModel, folder))
 
 
 def _internvit(folder: Path) -> PreTrainedModel:
-    return InternVLVisionModel.from_pretrained(folder, dtype=torch.float32)
+    return _whole(InternVLVisionModel, folder)
+
+
+def _whole(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
+    """A model with all of its tower's weights: transformers makes up what a file lacks, and only warns."""
+    model, told = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    unused = ("text_model.", "logit_", "head.", "vision_model.head.")
+    if missing := sorted(name for name in told["missing_keys"] if not name.startswith(unused)):
+        raise CotamError(f"{folder} has no weights for {missing[0]} of its tower; fetch them again.")
+    return model
 
 
 def _inside_mllm(folder: Path) -> PreTrainedModel:

@@ -13,6 +13,7 @@ TOWER = "pretrained/clip/micro"
 CODECS = ["pretrained/codec/elic-micro", "jpeg"]
 COUNT = 1000
 WRITTEN = ("stages.json", "summary.json", "page.html")
+FIGURES = (".csv", ".png", ".svg")
 
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
@@ -133,8 +134,11 @@ def _check_out(out: Path) -> None:
 
     if out.exists():
         there = {path.name for path in out.iterdir()} if out.is_dir() else {out.name}
-        if there and not set(WRITTEN) <= there:
-            raise CotamError(f"{out} was not written by cotam analyze; choose another folder with -o, or remove it.")
+        figures = {name for name in there if f"{Path(name).stem}.csv" in there and Path(name).suffix in FIGURES}
+        if there and (not set(WRITTEN) <= there or there - figures - set(WRITTEN)):
+            raise CotamError(
+                f"{out} was not written by cotam analyze, or not all of it; choose another with -o, or remove it."
+            )
 
 
 def said(summary: dict[str, Any]) -> list[str]:
@@ -164,6 +168,9 @@ def said(summary: dict[str, Any]) -> list[str]:
         lines.append(f"{joined['codec']}, {joined['mllm']}: similarity against loss over {joined['settings']} settings")
         for level, found in joined["correlations"].items():
             best = found["best"]
+            if best is None:
+                lines.append(f"  {level}: no correlation, as it loses the same in all settings")
+                continue
             at = best["layer"] + 1
             lines.append(
                 f"  {level}: rho {found['rho']['value'][at]:.2f} after layer {best['layer']} (the lowest; "
