@@ -27,7 +27,7 @@ import torch
 
 from components.analysis.flow import NAMES, flow_of
 from components.analysis.measure import Measure
-from components.analysis.towers import Tower, open_tower
+from components.analysis.towers import Tower, describe, open_tower
 from components.environment import be_quiet, use_threads
 from components.progress import track
 
@@ -150,7 +150,6 @@ def large_tower() -> Tower:
     """CLIP-L at 336 pixels, with random weights."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    from components.analysis.flow import Layout
     from components.vision import Geometry
 
     config = CLIPVisionConfig(
@@ -162,9 +161,7 @@ def large_tower() -> Tower:
         patch_size=14,
     )
     model = CLIPVisionModel(config).eval().requires_grad_(False)
-    layers = list(model.encoder.layers)
-    geometry = Geometry((0.5,) * 3, (0.5,) * 3, crop=(336, 336))
-    return Tower("random CLIP-L/336", model, geometry, Layout(1, (24, 24)), layers, [one.self_attn for one in layers])
+    return describe(model, Geometry((0.5,) * 3, (0.5,) * 3, crop=(336, 336)), "random CLIP-L/336")
 
 
 def main() -> int:

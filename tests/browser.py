@@ -5,6 +5,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless",
@@ -26,6 +28,10 @@ PATIENCE = 600
 def find() -> str | None:
     """The path of a Chromium, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+needed = pytest.mark.skipif(find() is None, reason=f"none of {', '.join(NAMES)} is installed: apt-get install chromium")
+"""Marks tests that open a page; `make test` installs a browser."""
 
 
 def run(page: Path, profile: Path, *flags: str) -> tuple[str, str]:

@@ -18,10 +18,6 @@ from tests import browser
 from tests.pictures import folder_of
 from tests.towers import internvit_folder
 
-needs_browser = pytest.mark.skipif(
-    browser.find() is None, reason=f"none of {', '.join(browser.NAMES)} is installed: apt-get install chromium"
-)
-
 # Moves every control as a reader would, and writes down what is then on the page.
 DRIVER = """
 <script>
@@ -83,7 +79,7 @@ def moved(html, tmp_path_factory):
     return {step["name"]: step for step in steps}, log, asked
 
 
-@needs_browser
+@browser.needed
 def test_every_control_does_what_it_says(moved, looked):
     steps, log, asked = moved
     _, kept = looked
@@ -102,7 +98,7 @@ def test_every_control_does_what_it_says(moved, looked):
     assert steps["cls"]["token"] == "Token at CLS."
 
 
-@needs_browser
+@browser.needed
 def test_what_it_shows_is_what_was_measured(moved, looked):
     steps, _, _ = moved
     _, kept = looked
@@ -122,7 +118,7 @@ def test_what_it_shows_is_what_was_measured(moved, looked):
             assert told == pytest.approx(similarity, abs=6e-4)
 
 
-@needs_browser
+@browser.needed
 def test_the_first_screen_is_drawn(html, tmp_path):
     (tmp_path / "page.html").write_text(html)
     browser.screenshot(tmp_path / "page.html", tmp_path / "page.png", tmp_path)

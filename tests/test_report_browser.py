@@ -14,9 +14,7 @@ from components.step_inputs import Params, StepInputs
 from tests import browser
 from tests.made_up_run import SETTINGS, write_run
 
-pytestmark = pytest.mark.skipif(
-    browser.find() is None, reason=f"none of {', '.join(browser.NAMES)} is installed: apt-get install chromium"
-)
+pytestmark = browser.needed
 
 
 class Elements(HTMLParser):

@@ -59,6 +59,15 @@ class Analysis:
         """Bits per pixel of every setting: all bits over all pixels, (S,)."""
         return self.bits_IS.sum(0) / self.pixels_I.sum()
 
+    @property
+    def codecs(self) -> list[str]:
+        """Their names, in the order of the settings."""
+        return list(dict.fromkeys(setting.method for setting in self.settings))
+
+    def strongest(self, name: str) -> int:
+        """The place of a codec's setting of fewest bits."""
+        return min(self.of_codec(name), key=lambda place: self.bpp[place])
+
     def of_codec(self, name: str) -> list[int]:
         """The places of a codec's settings."""
         return [place for place, setting in enumerate(self.settings) if setting.method == name]

@@ -46,7 +46,7 @@ def figure_20(towers: Sequence[Looked], folder: Path) -> None:
         len(towers), 2, figsize=(8.6, 0.3 + 2.6 * len(towers)), squeeze=False, layout="constrained"
     )
     for (analysis, stages), pair in zip(towers, axes, strict=True):
-        worst = [min(analysis.of_codec(name), key=lambda place: analysis.bpp[place]) for name in _codecs(analysis)]
+        worst = [analysis.strongest(name) for name in analysis.codecs]
         for axis, curve in zip(pair, ("d_avg", "d_top1"), strict=True):
             symbol = {"d_avg": "$D_{avg}$", "d_top1": "$D_{top1}$"}[curve]
             _distance(axis, (analysis, stages), curve, f"{symbol}, {analysis.tower}")
@@ -62,7 +62,7 @@ def figure_20(towers: Sequence[Looked], folder: Path) -> None:
 
 def figure_21(towers: Sequence[Looked], folder: Path) -> None:
     """Token similarity of every tower under every codec at every rate."""
-    columns = max(len(_codecs(analysis)) for analysis, _ in towers)
+    columns = max(len(analysis.codecs) for analysis, _ in towers)
     plt = pyplot("fig21")
     figure, axes = plt.subplots(
         len(towers),
@@ -73,7 +73,7 @@ def figure_21(towers: Sequence[Looked], folder: Path) -> None:
         sharey="row",
     )
     for (analysis, stages), line in zip(towers, axes, strict=True):
-        for axis, codec in zip(line, _codecs(analysis), strict=False):
+        for axis, codec in zip(line, analysis.codecs, strict=False):
             _similarity(axis, (analysis, stages), analysis.of_codec(codec), f"{codec}, {analysis.tower}")
         line[0].set_ylabel("cosine similarity")
     rows = [row for analysis, _ in towers for row in table(analysis) if row[3] in ("similarity", "cls_similarity")]
@@ -116,8 +116,8 @@ def figure_summary(looked: Looked, folder: Path) -> None:
     titles = ("summary tokens", "attention that they get", "attention that CLS gets")
     for axis, name, title in zip(axes, names, titles, strict=True):
         _curve(axis, analysis.values[name][:, 0], RAW, "raw")
-        for codec in _codecs(analysis):
-            place = min(analysis.of_codec(codec), key=lambda one: analysis.bpp[one])
+        for codec in analysis.codecs:
+            place = analysis.strongest(codec)
             ink = inks(analysis.settings, analysis.bpp)[place]
             axis.plot(analysis.values[name][:, 1 + place].mean(0), color=ink.colour, lw=1.3, label=ink.label)
         shade_stages(axis, stages)
@@ -150,10 +150,6 @@ def _rows(tower: str, version: str, rate: float | None, name: str, values_IL: np
     mean, low, high = values_IL.mean(0), *np.percentile(values_IL, BAND, axis=0)
     for layer in range(values_IL.shape[1]):
         yield tower, version, rate, name, layer + first, mean[layer], low[layer], high[layer]
-
-
-def _codecs(analysis: Analysis) -> list[str]:
-    return list(dict.fromkeys(setting.method for setting in analysis.settings))
 
 
 def _curve(axis, values_IL: np.ndarray, colour, label: str, first: int = 0) -> None:

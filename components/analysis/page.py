@@ -55,7 +55,7 @@ def page_data(analysis: Analysis, stages: Stages | None, examples: Sequence[Kept
         "layers": layers,
         "stages": [stages.stage_of(layer) for layer in layers] if stages else None,
         "ramp": _ramp(),
-        "codecs": list(dict.fromkeys(setting.method for setting in analysis.settings)),
+        "codecs": analysis.codecs,
         "images": [_image(kept, analysis, analysis.settings, layers) for kept in examples],
     }
 

@@ -95,9 +95,7 @@ def _stages(analysis: Analysis, plan: Plan) -> Stages | None:
 
 def _shown(analysis: Analysis) -> int:
     """The setting whose pictures stand beside the raw ones: of the first codec the one of fewest bits."""
-    if not analysis.settings:
-        return 0
-    return min(analysis.of_codec(analysis.settings[0].method), key=lambda place: analysis.bpp[place])
+    return analysis.strongest(analysis.codecs[0]) if analysis.codecs else 0
 
 
 def _write_curves(looked: Sequence[curve_figures.Looked], plan: Plan, out: Path) -> None:

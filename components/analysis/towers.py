@@ -74,12 +74,17 @@ def open_tower(path_or_name: Path | str) -> Tower:
         model = FAMILIES[kind](folder)
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         raise CotamError(f"The weights in {folder} are missing or damaged ({error}); fetch them again.") from error
-    return _described(
+    return describe(
         model.float().eval().requires_grad_(False), Geometry.from_pretrained(folder), tower_name(path_or_name)
     )
 
 
-def _described(model: PreTrainedModel, geometry: Geometry, name: str) -> Tower:
+def describe(model: PreTrainedModel, geometry: Geometry, name: str) -> Tower:
+    """A tower that is there already, with what the analysis has to know of it.
+
+    Raises:
+        CotamError: the geometry does not make the pixels that it takes.
+    """
     config = model.config
     size, patch = _pair(config.image_size), _pair(config.patch_size)
     if geometry.output_size != size:

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-from components.commands.options import at_least
+from components.commands.options import add_workers, at_least
 from components.paths import ROOT
 
 TOWER = "pretrained/clip/micro"
@@ -74,13 +73,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--batch", type=at_least(1), default=4, metavar="N", help="images at once in the tower (default: %(default)s)"
     )
-    parser.add_argument(
-        "--workers",
-        type=at_least(1),
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        metavar="N",
-        help="processes (default: one per processor, here %(default)s)",
-    )
+    add_workers(parser, "processes")
     parser.add_argument(
         "-o", "--out", type=Path, default=Path("results/analysis"), metavar="FOLDER", help="default: %(default)s"
     )

@@ -21,15 +21,20 @@ def add_codec_and_json(parser: argparse.ArgumentParser, codec: str, report: str 
 
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """`--workers` and `--overwrite`, of commands that go through a folder."""
+    add_workers(parser, "of a folder: processes that share the files")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="of a folder: write every file again, those that are up to date too"
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--workers`; `what` says of what."""
     parser.add_argument(
         "--workers",
         type=at_least(1),
         default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         metavar="N",
-        help="of a folder: processes that share the files (default: one per processor, here %(default)s)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="of a folder: write every file again, those that are up to date too"
+        help=f"{what} (default: one per processor, here %(default)s)",
     )
 
 
