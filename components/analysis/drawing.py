@@ -10,6 +10,7 @@ from typing import Any
 from components.analysis.stages import Stages
 from components.evaluation.streams import Setting
 from components.files import atomic_write
+from components.reporting import style
 from components.reporting.methods import BASE, COTAM, CROSS, HIGH, JPEG, WEBP
 
 INK, FAINT, RULE = "#222222", "#666666", "#dddddd"
@@ -22,30 +23,16 @@ DOTS = 130
 
 
 def pyplot(name: str):
-    """Matplotlib, set to this style; `name` seeds the SVG's ids, so that equal numbers give equal bytes."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcdefaults()
+    """Matplotlib, set to the analysis's style; `name` seeds the SVG's ids."""
+    plt = style.pyplot(name, INK, FAINT)
     plt.rcParams.update(
         {
-            "svg.fonttype": "none",
-            "svg.hashsalt": name,
-            "font.family": "DejaVu Sans",
-            "font.size": 8.5,
-            "text.color": INK,
-            "axes.edgecolor": FAINT,
             "axes.labelcolor": FAINT,
             "axes.titlelocation": "left",
             "axes.titlesize": 9.5,
             "axes.titleweight": "bold",
-            "axes.axisbelow": True,
             "axes.spines.right": False,
             "axes.spines.top": False,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
             "legend.frameon": False,
             "legend.fontsize": 7.5,
         }

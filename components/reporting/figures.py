@@ -13,6 +13,7 @@ from html import escape
 
 from components.reporting.methods import LOOKS, Look
 from components.reporting.numbers import MINUS
+from components.reporting.style import pyplot
 
 INK, FAINT, GRID = "#010101", "#020202", "#030303"
 _INKS = {INK: ("var(--ink)", "#222222"), FAINT: ("var(--faint)", "#666666"), GRID: ("var(--rule)", "#dddddd")}
@@ -88,7 +89,7 @@ def curves(
     Returns:
         An `<svg>` element.
     """
-    plt = _pyplot(name)
+    plt = pyplot(name, INK, FAINT)
     columns = {SMALL: 3, MEDIUM: 2}.get(size, 1)
     rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
@@ -105,7 +106,7 @@ def curves(
 
 def forest(name: str, title: str, rows: Sequence[Interval], *, xlabel: str, concrete: bool = False) -> str:
     """Draw values with their intervals, one under the other, against zero."""
-    plt = _pyplot(name)
+    plt = pyplot(name, INK, FAINT)
     figure, axis = plt.subplots(figsize=(LARGE[0], 0.34 * len(rows) + 0.7), layout="constrained")
     for place, row in enumerate(reversed(rows)):
         if row.value is None:
@@ -195,29 +196,6 @@ def _log_axis(axis) -> None:
 def _plain(value: float, _: int) -> str:
     """A tick's label: 0.2 and 5 rather than 2 x 10^-1 and 5.0."""
     return f"{value:g}".replace("-", MINUS)
-
-
-def _pyplot(name: str):
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    plt.rcdefaults()
-    plt.rcParams.update(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": name,
-            "font.family": "DejaVu Sans",
-            "font.size": 8.5,
-            "axes.edgecolor": FAINT,
-            "axes.axisbelow": True,
-            "xtick.color": FAINT,
-            "ytick.color": FAINT,
-            "text.color": INK,
-        }
-    )
-    return plt
 
 
 def _svg(figure, name: str, title: str, concrete: bool) -> str:

@@ -21,7 +21,7 @@ def run(inputs: StepInputs) -> None:
     count = inputs.params.scenes.images
     portions = [range(start, min(count, start + PORTION)) for start in range(0, count, PORTION)]
     drawn = run_jobs(portions, lambda: _drawer(inputs), inputs.params.threads)
-    for _ in track(drawn, "rendering scenes", len(portions)):
+    for _ in track(drawn, f"rendering scenes, {PORTION} at a time", len(portions)):
         pass
 
 

@@ -91,7 +91,9 @@ class Plan:
 
 def store_key(plan: Plan, inputs: dict[str, str]) -> str:
     """Sixteen hex digits that name a store: plan, inputs (hashes of shards and models), code and libraries."""
-    code = {str(file): sha256(ROOT / file) for file in import_closure("components.training.feature_store")}
+    # The stages give the store a tower of tower.py, whose features are not bit for bit those of another.
+    modules = ("components.training.feature_store", "components.training.tower")
+    code = {str(file): sha256(ROOT / file) for module in modules for file in import_closure(module)}
     parts = {"plan": asdict(plan), "inputs": inputs, "code": code, "libraries": numeric_fingerprint()}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 

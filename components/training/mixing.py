@@ -4,28 +4,18 @@ Codec and patch embedding look only around each place, so the joined features ar
 cost nothing. Layers of attention see an image that never was: the adapter cannot learn the training images by heart.
 """
 
-from typing import Protocol
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from components.training.loop import Examples
+
 SIDES = (0.25, 0.75)  # of a rectangle, as shares of the image's
 
 
-class Views(Protocol):
-    """What is mixed (`components.training.feature_store.FeatureStore`)."""
-
-    def __len__(self) -> int: ...
-
-    def order(self, epoch: int) -> np.ndarray: ...
-
-    def batch(self, epoch: int, examples: np.ndarray) -> dict[str, Tensor]: ...
-
-
 class MixedViews:
-    """Training examples like `views`, without `features`, which a mixed image does not have.
+    """Training examples like `views` (a `FeatureStore`), without `features`, which a mixed image does not have.
 
     Which images are mixed, with what and where is a pure function of (seed, epoch, image).
 
@@ -34,7 +24,7 @@ class MixedViews:
         grid: rows and columns of the tower's patches.
     """
 
-    def __init__(self, views: Views, share: float, grid: tuple[int, int], seed: int):
+    def __init__(self, views: Examples, share: float, grid: tuple[int, int], seed: int):
         self.views, self.share, self.grid, self.seed = views, share, grid, seed
 
     def __len__(self) -> int:

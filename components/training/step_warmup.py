@@ -2,8 +2,8 @@
 
 The paper's loss ends at the patch embeddings (`adapter.warmup_layer: 0`): the tower is not run at all. In the embedded
 world that teaches next to nothing, as most of what patch embeddings lose cannot be known. A few layers further up the
-same difference says what matters, at a third of what the whole tower costs; and as it is computed anew for every batch,
-it can be asked of images that are mixed (`adapter.warmup_mixed`). Both are in docs/decisions.md.
+same difference says what matters, and costs less than the whole tower; and as it is computed anew for every batch, it
+can be asked of images that are mixed (`adapter.warmup_mixed`). Both are in docs/decisions.md.
 """
 
 import torch
