@@ -1,12 +1,14 @@
-"""`cotam bench psnr`: curves of every method, what is compared, and the pictures."""
+"""`cotam bench psnr` and `cotam bench allocation`: what is measured on a picture, and what is drawn of it."""
 
 import csv
 
 import numpy as np
 import pytest
 
-from benchmarks import psnr
+from benchmarks import allocation, psnr
 from components import config
+from components.codec import Codec
+from components.evaluation.allocation import changes
 from tests.models import tiny_clip_folder
 from tests.small_checkout import tiny_codec_folder
 
@@ -45,3 +47,22 @@ def test_measures_and_draws_every_method(tmp_path, monkeypatch):
         assert len(rows) == 1 + sum(map(len, curves.values()))
         assert (tmp_path / f"psnr-{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "AVIF" in (tmp_path / f"psnr-{name}.svg").read_text()
+
+
+def test_places_that_the_map_raises_get_bits_and_places_that_it_lowers_lose_them(tmp_path):
+    pictures = {"one": np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)}
+    codec = Codec.from_pretrained(tiny_codec_folder(tmp_path / "codec"))
+    levels = np.array([[1, 0], [0, -1]], np.int8)
+    found = allocation.measure(codec, lambda images: np.stack([levels] * len(images)), pictures, 5)
+    raised, lowered = found["one"].levels_hw == 1, found["one"].levels_hw == -1
+    assert raised.sum() == lowered.sum() == found["one"].levels_hw.size / 4
+    bits = found["one"].plain_hw, found["one"].guided_hw
+    change = changes(found.values())
+    for key, places in (("raised", raised), ("lowered", lowered)):
+        assert change[key] == pytest.approx(100 * (bits[1][places].sum() / bits[0][places].sum() - 1))
+    allocation.draw(tmp_path / "allocation.png", pictures, found)
+    assert (tmp_path / "allocation.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_raised_and_nothing_lowered_is_said_so():
+    assert changes([]) == {"raised": None, "lowered": None}

@@ -9,6 +9,7 @@ from PIL import Image
 from benchmarks import result_picture
 from components.codec import level_map
 from components.errors import CotamError
+from components.evaluation.allocation import allocate
 from components.reporting import step_report
 from components.reporting.collect import CodedFiles, find_examples, matched_settings
 from components.reporting.examples import read_answers
@@ -73,23 +74,26 @@ def test_equal_files_give_equal_results(out, paths, tmp_path):
         assert (again / name).read_bytes() == (out / name).read_bytes()
 
 
-def test_bits_of_places_add_up_to_about_the_file(coded):
-    for method in (CODEC, "cotam"):
-        files = coded.files(method, QUALITIES[-1])
-        assert sorted(files) == IMAGES
-        [decoded] = coded.decode([files[IMAGES[0]]])
-        bits = coded.bits(coded.original(IMAGES[0]), decoded.quality_map_hw)
-        assert bits.shape == (4, 4)
-        assert bits.min() >= 0
+def test_bits_of_places_add_up_to_about_the_files(coded):
+    found = allocated(coded, QUALITIES[-1])
+    for bits_hw, size in ((found.plain_hw, found.plain_bytes), (found.guided_hw, found.guided_bytes)):
+        assert bits_hw.shape == (4, 4)
+        assert bits_hw.min() >= 0
         # The header, the hyper latent and the map are not in it.
-        assert 0.5 * 8 * (len(decoded.file) - 40) < bits.sum() < 8 * len(decoded.file)
+        assert 0.5 * 8 * (size - 40) < bits_hw.sum() < 8 * size
 
 
 def test_the_map_that_is_shown_is_the_map_that_was_coded(coded):
-    files = coded.files("cotam", QUALITIES[1])
-    [decoded] = coded.decode([files[IMAGES[0]]])
     grid = np.array([[1, 0], [0, -1]], np.int8)
-    assert np.array_equal(decoded.quality_map_hw, level_map.quality_map(QUALITIES[1], (4, 4), grid, 10))
+    expected = level_map.quality_map(QUALITIES[1], (4, 4), grid, 10) - QUALITIES[1]
+    assert np.array_equal(allocated(coded, QUALITIES[1]).levels_hw, expected)
+
+
+def allocated(coded, quality):
+    """The first image's guided file of this quality, beside the nearest one without a map."""
+    plain = {q: coded.files(CODEC, q)[IMAGES[0]] for q in QUALITIES}
+    guided = coded.files("cotam", quality)[IMAGES[0]]
+    return allocate(coded.codec, coded.original(IMAGES[0]), guided, plain, quality)
 
 
 def test_a_missing_input_is_said_in_one_sentence(paths, tmp_path):

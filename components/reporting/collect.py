@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from components.evaluation.allocation import Allocation, allocate, changes
 from components.paths import Paths
 from components.reporting.examples import Answer, agreement, by_question, choose, matched_qualities
 from components.reporting.methods import benchmark_label, method_look
@@ -23,11 +24,10 @@ MEASURED = 16
 
 @dataclass(frozen=True)
 class Coded:
-    """An image as one method brought it: the decoded uint8 (H, W, 3) picture, the file, the latent's quality map."""
+    """An image as one method brought it: the decoded uint8 (H, W, 3) picture, and the file."""
 
     image_HWC: np.ndarray
     file: bytes
-    quality_map_hw: np.ndarray
 
     @property
     def note(self) -> str:
@@ -65,23 +65,7 @@ class CodedFiles:
     def decode(self, files: list[bytes]) -> list[Coded]:
         """Decode files of the codec, with or without a map."""
         decoded = self.codec.decode(files)
-        return [
-            Coded(np.asarray(one.image), file, np.asarray(one.level_map))
-            for one, file in zip(decoded, files, strict=True)
-        ]
-
-    def bits(self, image_HWC: np.ndarray, quality_map_hw: np.ndarray) -> np.ndarray:
-        """Bits of every latent position, float (h, w): minus log2 of its likelihood, summed over channels."""
-        import torch
-
-        quality_map = torch.from_numpy(np.asarray(quality_map_hw, np.int64))[None]
-        pixels = torch.tensor(image_HWC).permute(2, 0, 1)[None].float() / 255
-        height, width = (16 * side for side in quality_map.shape[-2:])
-        pad = (0, width - pixels.shape[-1], 0, height - pixels.shape[-2])
-        with torch.no_grad():
-            pixels = torch.nn.functional.pad(pixels, pad, mode="replicate")
-            likelihoods = self.codec.model(pixels, quality_map)["likelihoods"]["y"]
-        return -likelihoods.double().log2().sum(1)[0].numpy()
+        return [Coded(np.asarray(one.image), file) for one, file in zip(decoded, files, strict=True)]
 
 
 def allocation(
@@ -101,34 +85,27 @@ def allocation(
     """
     guided_files = coded_files.files("cotam", quality)
     plain_files = {point["quality"]: coded_files.files(coded_files.name, point["quality"]) for point in curve}
-    images = sorted(guided_files)[:MEASURED]
-    rows, sums = [], {level: np.zeros(2) for level in (1, -1)}
-    for image, guided in zip(images, coded_files.decode([guided_files[image] for image in images]), strict=True):
-        nearest = min(plain_files, key=lambda q: abs(len(plain_files[q][image]) - len(guided.file)))
-        plain_map_hw = np.full_like(guided.quality_map_hw, nearest)
+    rows, found = [], []
+    for image in sorted(guided_files)[:MEASURED]:
+        plain = {plain_quality: files[image] for plain_quality, files in plain_files.items()}
         original = coded_files.original(image)
-        bits = [coded_files.bits(original, map_hw) for map_hw in (plain_map_hw, guided.quality_map_hw)]
-        levels = guided.quality_map_hw - quality
-        for level, sum_2 in sums.items():
-            sum_2 += [each[np.sign(levels) == level].sum() for each in bits]
+        found.append(allocate(coded_files.codec, original, guided_files[image], plain, quality))
         if len(rows) < ROWS:
-            sizes = [len(plain_files[nearest][image]), len(guided.file)]
-            rows.append(_allocation_row(coded_files, image, original, levels, sizes, bits))
-    change = {level: float(100 * (with_map / without - 1)) if without else None
-              for level, (without, with_map) in sums.items()}  # fmt: skip
-    return rows, {"raised": change[1], "lowered": change[-1]}
+            rows.append(_allocation_row(coded_files, image, original, found[-1]))
+    return rows, changes(found)
 
 
-def _allocation_row(coded_files: CodedFiles, image: str, original, levels, sizes, bits) -> list[Tile]:
-    top = max(each.max() for each in bits)
+def _allocation_row(coded_files: CodedFiles, image: str, original, found: Allocation) -> list[Tile]:
+    top = max(found.plain_hw.max(), found.guided_hw.max())
     size = original.shape[:2]
-    names = (method_look(coded_files.name, coded_files.name).label, "CoTAM")
+    label = method_look(coded_files.name, coded_files.name).label
     tiles = [
         Tile(data_uri(original), f"Image {image}", "original", f"benchmark image {image}"),
-        Tile(data_uri(level_overlay(original, levels)), "Its map", "orange: one quality more; blue: one less",
-             "the image in grey with its regions tinted", smooth=True),
+        Tile(data_uri(level_overlay(original, found.levels_hw)), "Its map",
+             "orange: one quality more; blue: one less", "the image in grey with its regions tinted", smooth=True),
     ]  # fmt: skip
-    for name, file_size, bits_hw in zip(names, sizes, bits, strict=True):
+    coded = (label, found.plain_bytes, found.plain_hw), ("CoTAM", found.guided_bytes, found.guided_hw)
+    for name, file_size, bits_hw in coded:
         note = f"{file_size} bytes; up to {bits_hw.max():.0f} bits in a place"
         tiles.append(Tile(data_uri(heat(bits_hw, top, size)), f"Bits of {name}", note, f"bits per place, {name}"))
     return tiles
