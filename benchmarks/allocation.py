@@ -95,7 +95,8 @@ def main() -> int:
         return 0
     for name, change in result.items():
         claim = allocation_claim(change)
-        print(f"{name}, quality {args.quality}: files {change['size']:+.1f} % in size, C19 {claim.verdict}. {claim.here}")
+        size = f"files {change['size']:+.1f} % in size"
+        print(f"{name}, quality {args.quality}, {size}: C19 {claim.verdict}. {claim.here}")
     return 0
 
 
