@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 PORTION = 32  # pictures that are coded together
 
-Guide = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.int8]]
-"""Pictures -> their level maps, (B, rows, columns) in {-1, 0, 1} (paper, section 3.2)."""
+Guide = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.int8]]]
+"""Pictures -> their level maps, (rows, columns) in {-1, 0, 1} each (paper, section 3.2)."""
 
 
 class Coder:
@@ -60,13 +60,13 @@ def header_bits(setting: Setting, content: bytes) -> int:
     return 8 * kind.header_bytes(content)
 
 
-def load_guide(tower_folder, *, layers: Sequence[int], grid: int, k: float) -> Guide:
-    """The guidance of a CLIP folder with the settings' `guidance` section."""
-    from components.codec.guidance import guide
+def load_guide(tower, *, layers: Sequence[int], grid: int, k: float, scope: str = "hierarchical") -> Guide:
+    """The settings' `guidance` section, whose `tower` is a CLIP's folder, as a function."""
+    from components.codec.guidance import guide_scoped
     from components.vision import load_tower
 
-    tower = load_tower(tower_folder)
-    return lambda pictures: guide(tower, pictures, grid, k, layers)
+    opened = load_tower(tower)
+    return lambda pictures: guide_scoped(opened, pictures, grid, k, layers, scope)
 
 
 def portions(names: Pictures | Files) -> Iterator[list[str]]:
