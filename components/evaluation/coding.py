@@ -1,6 +1,10 @@
 """One way to encode and decode pictures for all compared methods: the codec with and without guidance, JPEG, WebP."""
 
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,22 +14,63 @@ from components.baselines import conventional
 from components.codec import container
 from components.evaluation.pictures import Pictures
 from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
+from components.files import sha256_tree
+from components.weights import resolve
 
 if TYPE_CHECKING:
     from components.codec import Codec, Decoded
+    from components.evaluation.coding_cache import CodingCache
 
 PORTION = 32  # pictures that are coded together
 
-Guide = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.int8]]
-"""Pictures -> their level maps, (B, rows, columns) in {-1, 0, 1} (paper, section 3.2)."""
+
+class Guide:
+    """Pictures -> their level maps, int8 (B, rows, columns) in {-1, 0, 1} (paper, section 3.2).
+
+    Args:
+        tower: a CLIP's folder; loaded when the first picture comes.
+        layers, grid, k: the settings' `guidance` section.
+    """
+
+    def __init__(self, tower: Path, layers: Sequence[int], grid: int, k: float):
+        self._folder = tower
+        self._settings = {"layers": list(layers), "grid": grid, "k": k}
+
+    @cached_property
+    def _tower(self):
+        from components.vision import load_tower
+
+        return load_tower(self._folder)
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes when the maps would: a hash of the tower's files and of the settings."""
+        known = self._settings | {"tower": sha256_tree(self._folder)}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.int8]:
+        from components.codec.guidance import guide
+
+        return guide(self._tower, pictures, self._settings["grid"], self._settings["k"], self._settings["layers"])
 
 
 class Coder:
-    """The methods of one codec. `guide` is needed to encode as `cotam`, and for nothing else."""
+    """The methods of one codec.
 
-    def __init__(self, codec: "Codec", guide: Guide | None = None):
+    Args:
+        codec: the codec.
+        guide: needed to encode as `cotam`, and for nothing else.
+        cache: where streams of the codec are kept and found again; None: everything is coded.
+
+    Attributes:
+        encoded: pictures that the codec coded; those that the cache had do not count.
+    """
+
+    def __init__(self, codec: "Codec", guide: Guide | None = None, cache: "CodingCache | None" = None):
         self.codec = codec
         self.guide = guide
+        self.cache = cache
+        self.encoded = 0
 
     def encode(self, setting: Setting, pictures: Pictures) -> Files:
         """A file per picture."""
@@ -36,9 +81,18 @@ class Coder:
         files: Files = {}
         for names in portions(pictures):
             portion = [pictures[name] for name in names]
-            levels = self.guide(portion) if setting.method == COTAM else None
-            files |= zip(names, self.codec.encode(portion, quality, levels), strict=True)
+            guide = self.guide if setting.method == COTAM else None
+            files |= zip(names, self._streams(portion, quality, guide), strict=True)
         return files
+
+    def _streams(self, pictures: Sequence[NDArray[np.uint8]], quality: int, guide: Guide | None) -> list[bytes]:
+        if self.cache is None:
+            self.encoded += len(pictures)
+            return self.codec.encode(pictures, quality, guide(pictures) if guide else None)
+        before = self.cache.encoded
+        streams = self.cache.encode(self.codec, pictures, quality, guide)
+        self.encoded += self.cache.encoded - before
+        return streams
 
     def decode(self, files: Files) -> "dict[str, Decoded]":
         """What the codec makes of its files."""
@@ -61,12 +115,8 @@ def header_bits(setting: Setting, content: bytes) -> int:
 
 
 def load_guide(tower_folder, *, layers: Sequence[int], grid: int, k: float) -> Guide:
-    """The guidance of a CLIP folder with the settings' `guidance` section."""
-    from components.codec.guidance import guide
-    from components.vision import load_tower
-
-    tower = load_tower(tower_folder)
-    return lambda pictures: guide(tower, pictures, grid, k, layers)
+    """The guidance of a CLIP (a folder, or a name that `components.weights.resolve` knows)."""
+    return Guide(resolve(tower_folder), layers, grid, k)
 
 
 def portions(names: Pictures | Files) -> Iterator[list[str]]:
