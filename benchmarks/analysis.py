@@ -150,7 +150,7 @@ def large_tower() -> Tower:
     """CLIP-L at 336 pixels, with random weights."""
     from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    from components.vision import Geometry
+    from components.vision import ClipTower, Geometry
 
     config = CLIPVisionConfig(
         hidden_size=1024,
@@ -160,8 +160,8 @@ def large_tower() -> Tower:
         image_size=336,
         patch_size=14,
     )
-    model = CLIPVisionModel(config).eval().requires_grad_(False)
-    return describe(model, Geometry((0.5,) * 3, (0.5,) * 3, crop=(336, 336)), "random CLIP-L/336")
+    geometry = Geometry((0.5,) * 3, (0.5,) * 3, crop=(336, 336))
+    return describe(ClipTower(CLIPVisionModel(config), geometry), "random CLIP-L/336")
 
 
 def main() -> int:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from components.adapter import LatentAdapter
     from components.codec import Codec
     from components.mllm import Mllm
-    from components.vision import ClipTower
+    from components.vision import Tower
 
 QUALITIES = range(10)
 TIMED_AT = 4
@@ -93,7 +93,7 @@ def measure(scenes: int, rounds: int, codec_name: str, mllm_name: str) -> dict:
 
 
 def adapter_between(
-    codec: "Codec", tower: "ClipTower", sizes: config.Adapter, trained: Path
+    codec: "Codec", tower: "Tower", sizes: config.Adapter, trained: Path
 ) -> tuple["LatentAdapter", bool]:
     """The adapter to time, and whether it is a trained one.
 

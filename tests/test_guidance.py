@@ -81,7 +81,7 @@ class StandIn:
 
     geometry = Geometry(mean=(0.0,) * 3, std=(1.0,) * 3, exact_size=(128, 128))
 
-    def cls_attention(self, pixels_B3HW, layers):
+    def attention_map(self, pixels_B3HW, layers):
         assert pixels_B3HW.shape[1:] == (3, 128, 128)
         self.layers = tuple(layers)
         return torch.nn.functional.avg_pool2d(pixels_B3HW.mean(1), 16)

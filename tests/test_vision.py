@@ -133,5 +133,5 @@ def test_errors_say_what_is_wrong(tmp_path, tower, clip_folder, pixels_B3HW):
         load_tower(tmp_path)
     with pytest.raises(CotamError, match="choose 0 to 3"):
         tower.cls_attention(pixels_B3HW, (4,))
-    with pytest.raises(CotamError, match="tower takes 128"):
+    with pytest.raises(CotamError, match="tower takes 128 x 128"):
         ClipTower(tower.model, Geometry(mean=(0,) * 3, std=(1,) * 3, crop=(96, 96)))

@@ -23,7 +23,7 @@ class Tower(Protocol):
 
     geometry: object
 
-    def cls_attention(self, pixels_B3HW: Tensor, layers: Sequence[int]) -> Tensor: ...
+    def attention_map(self, pixels_B3HW: Tensor, layers: Sequence[int]) -> Tensor: ...
 
 
 def quantize(attention_BHW: Tensor, grid: int, k: float = K) -> NDArray[np.int8]:
@@ -60,7 +60,7 @@ def guide(
     """
     height, width = tower.geometry.output_size
     tiles = [_as_tile(image, (width, height)) for image in images]
-    return quantize(tower.cls_attention(tower.geometry.pixels(tiles), layers), grid, k)
+    return quantize(tower.attention_map(tower.geometry.pixels(tiles), layers), grid, k)
 
 
 def _as_tile(image: Image.Image | NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:

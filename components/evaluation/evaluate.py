@@ -41,7 +41,7 @@ class Models:
         from components.adapter import LatentAdapter
         from components.codec import Codec
         from components.mllm import load_mllm
-        from components.mllm.mllm import check_fit
+        from components.mllm.showing import check_fit
 
         codec, mllm = Codec.from_pretrained(self.codec), load_mllm(self.mllm)
         adapter = None if self.adapter is None else LatentAdapter.load(self.adapter)

@@ -46,7 +46,9 @@ def generate(
     """
     device = prefixes.mask_VP.device
     rows_B = torch.tensor(rows, device=device)
-    cache = DynamicCache([(keys[rows_B], values[rows_B]) for keys, values, _ in prefixes.cache], config=model.config)
+    # A layer's keys lie where the layer does, which need not be one device.
+    layers = [[part[rows_B.to(part.device)] for part in (keys, values)] for keys, values, _ in prefixes.cache]
+    cache = DynamicCache([tuple(layer) for layer in layers], config=model.config)
     embed = model.get_input_embeddings()
     inputs_BSE, suffix_mask_BS = _pad_left([embed(ids.to(device)) for ids in suffixes])
     mask_BT = torch.cat([prefixes.mask_VP[rows_B], suffix_mask_BS], dim=1)
@@ -54,7 +56,7 @@ def generate(
     finished_B = torch.zeros(len(rows), dtype=torch.bool, device=device)
     answers: list[list[int]] = [[] for _ in rows]
     for remaining in reversed(range(max_new_tokens)):
-        next_B = _step(model, inputs_BSE, mask_BT, cache).argmax(-1)
+        next_B = _step(model, inputs_BSE, mask_BT, cache).argmax(-1).to(device)
         finished_B |= torch.isin(next_B, ends)
         for answer, token, finished in zip(answers, next_B.tolist(), finished_B.tolist(), strict=True):
             if not finished:
@@ -64,6 +66,13 @@ def generate(
         inputs_BSE = embed(next_B[:, None])
         mask_BT = torch.cat([mask_BT, torch.ones_like(mask_BT[:, :1])], dim=1)
     return answers
+
+
+def bytes_per_token(model: PreTrainedModel) -> int:
+    """What the keys and values of one position take."""
+    config = model.config.get_text_config()
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * head * model.dtype.itemsize
 
 
 def _step(model: PreTrainedModel, inputs_BSE: Tensor, mask_BT: Tensor, cache: DynamicCache) -> Tensor:

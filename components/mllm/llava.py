@@ -3,55 +3,17 @@
 The shipped micro-llava and llava-hf/llava-1.5-7b-hf run through these same lines.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from transformers import LlavaForConditionalGeneration
 
-import torch
-from torch import Tensor
-from transformers import LlavaConfig, LlavaForConditionalGeneration
-
-from components.errors import CotamError
-from components.mllm.view import View
-from components.vision import ClipTower, Geometry
+from components.mllm.family import Family
+from components.mllm.visual import Kind
 
 
-class Llava:
-    """A LLaVA with its vision tower opened, so that a residual can be added to the patch embeddings."""
+class Llava(Family):
+    """An image is one view, and so is each of several images. LLaVA-1.5 was shown no videos.
 
-    def __init__(self, model: LlavaForConditionalGeneration, geometry: Geometry):
-        check_config(model.config)
-        self.model = model.eval().requires_grad_(False)
-        self.geometry = geometry
-        self.tower = ClipTower(model.model.vision_tower, geometry, model.config.vision_feature_layer)
+    What `embed` gives equals transformers' `get_image_features` bit for bit where no view has a residual.
+    """
 
-    @classmethod
-    def load(cls, folder: Path, geometry: Geometry, dtype: torch.dtype | str) -> "Llava":
-        """Read the weights in `folder`; `dtype` as in `from_pretrained`."""
-        return cls(LlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype), geometry)
-
-    def embed(self, views: Sequence[View]) -> Tensor:
-        """What the language model reads in place of the image tokens: (B, tokens per image, language model's width).
-
-        Equal bit for bit to `get_image_features` of transformers where no view has a residual, or a residual of zero.
-        """
-        device = self.model.device
-        pixels_B3HW = torch.stack([view.pixels_3HW for view in views]).to(device)
-        patches_BND = self.tower.patch_embed(pixels_B3HW)
-        if any(view.residual_ND is not None for view in views):
-            nothing_ND = torch.zeros_like(patches_BND[0])
-            residuals = [nothing_ND if view.residual_ND is None else view.residual_ND.to(device) for view in views]
-            patches_BND = patches_BND + torch.stack(residuals)
-        layer = self.tower.feature_layer
-        features_BTD = self.tower.hidden_states(patches_BND, {layer})[layer]
-        if self.model.config.vision_feature_select_strategy == "default":
-            features_BTD = features_BTD[:, 1:]
-        return self.model.model.multi_modal_projector(features_BTD.to(self.model.dtype))
-
-
-def check_config(config: LlavaConfig) -> None:
-    """Raises CotamError for a LLaVA whose tower is not a CLIP, or that reads several of its layers."""
-    tower = config.vision_config.model_type
-    if tower != "clip_vision_model":
-        raise CotamError(f"This LLaVA sees through a {tower!r}; only those that see through a CLIP are supported.")
-    if not isinstance(config.vision_feature_layer, int):
-        raise CotamError(f"This LLaVA reads the tower's layers {config.vision_feature_layer}; only one is supported.")
+    model_class = LlavaForConditionalGeneration
+    kinds = (Kind.IMAGE, Kind.IMAGES)

@@ -1,39 +1,37 @@
-"""An MLLM that answers questions about views: batched, greedy, and the same on every run.
+"""An MLLM that answers questions about what it is shown: batched, greedy, and the same on every run.
 
-A family (`FAMILIES`) knows how its images become embeddings; prompts, batches and generation are common to all.
+A family (`family.py`) knows how its images become embeddings; prompts, batches and generation are common to all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoProcessor
 
-from components.errors import CotamError
-from components.mllm.generation import generate, read_prefixes
-from components.mllm.llava import Llava
+from components.mllm.family import Family
+from components.mllm.generation import bytes_per_token, generate, read_prefixes
+from components.mllm.prompts import Prompts
+from components.mllm.showing import Picture, show
 from components.mllm.view import View
-from components.vision import ClipTower, Geometry
-from components.vision.registry import model_type_of
+from components.mllm.visual import Kind, Seen, as_visual
 
 if TYPE_CHECKING:
     from components.adapter import LatentAdapter
     from components.codec import Decoded
 
-FAMILIES: dict[str, Callable[[Path, Geometry, torch.dtype | str], Llava]] = {"llava": Llava.load}
-"""By the `model_type` of config.json: (folder, geometry, dtype) -> the opened model."""
+VIEWS_AT_ONCE = 64
+"""Views, or tiles, that go through the tower together."""
+MEMORY = 4 << 30
+"""Bytes of keys and values held at a time; a question about many tiles has a thousand times those of a small one."""
 
 
 class Mllm:
     """A frozen MLLM with its processor. `batch_size` questions go through the language model at a time."""
 
-    def __init__(self, family: Llava, processor: Any, batch_size: int = 64):
+    def __init__(self, family: Family, processor: Any, batch_size: int = 64):
         self.family = family
         self.model = family.model
         self.tower = family.tower
@@ -42,40 +40,61 @@ class Mllm:
         self.batch_size = batch_size
         end = family.model.generation_config.eos_token_id
         self.end_tokens = list(end) if isinstance(end, list | tuple) else [end]
-        self._token_ids = lru_cache(maxsize=65536)(self._tokenise)
+        config = family.model.config
+        self.prompts = Prompts(processor, config.image_token_id, getattr(config, "video_token_id", None))
 
-    def views(self, images: Sequence[Image.Image | np.ndarray]) -> list[View]:
+    def views(self, images: Sequence[Image.Image | np.ndarray]) -> list[Seen]:
         """Images as they are (PIL, or uint8 (H, W, 3)): pixels, nothing added."""
-        return [View(pixels_3HW) for pixels_3HW in self.geometry.pixels(images)]
+        return show(self.family, [[image] for image in images], Kind.IMAGE)
 
     @torch.inference_mode()
-    def decoded_views(self, decoded: Sequence["Decoded"], adapter: "LatentAdapter") -> list[View]:
+    def decoded_views(self, decoded: Sequence["Decoded"], adapter: "LatentAdapter") -> list[Seen]:
         """Decoded images with what the adapter reads in their latents, sampled through the same geometry.
 
         Raises CotamError when the adapter was trained for another codec or another tower.
         """
-        views: dict[int, View] = {}
-        for (size, _), group in _by_shape(decoded).items():
-            items = [decoded[index] for index in group]
-            latent_BCHW = torch.stack([torch.as_tensor(item.latent) for item in items])
-            quality_BHW = torch.stack([torch.as_tensor(item.level_map) for item in items]).long()
-            check_fit(adapter, latent_BCHW.shape[1], self.tower)
-            sample = partial(self.geometry.sample_latent, image_size=size, grid=self.tower.grid)
-            residual_BND = adapter(latent_BCHW, quality_BHW, sample)
-            pixels_B3HW = self.geometry.pixels([item.image for item in items])
-            views |= zip(group, map(View, pixels_B3HW, residual_BND), strict=True)
-        return [views[index] for index in range(len(decoded))]
+        return show(self.family, [[item] for item in decoded], Kind.IMAGE, adapter)
 
     @torch.inference_mode()
-    def answer(self, views: Sequence[View], prompts: Sequence[str], max_new_tokens: int = 8) -> list[str]:
+    def several_views(
+        self, groups: Sequence[Sequence[Picture]], adapter: "LatentAdapter | None" = None
+    ) -> list[Seen]:
+        """Several images to one question (MMMU), in order: for every group one thing to ask about.
+
+        Args:
+            groups: images as they are, or decoded.
+            adapter: given only with decoded ones.
+
+        Raises:
+            CotamError: a group is empty, or the adapter does not fit.
+        """
+        return show(self.family, groups, Kind.IMAGES, adapter)
+
+    @torch.inference_mode()
+    def video_views(
+        self, videos: Sequence[Sequence[Picture]], adapter: "LatentAdapter | None" = None
+    ) -> list[Seen]:
+        """Videos (Video-MME): for each, its frames in the order of time, all that the MLLM is to see.
+
+        Args:
+            videos: frames as they are (PIL, or uint8 (H, W, 3)), or decoded.
+            adapter: given only with decoded ones; it speaks for every frame.
+
+        Raises:
+            CotamError: a video has no frames, the MLLM takes no videos, or the adapter does not fit.
+        """
+        return show(self.family, videos, Kind.VIDEO, adapter)
+
+    @torch.inference_mode()
+    def answer(self, views: Sequence[Seen], prompts: Sequence[str], max_new_tokens: int = 8) -> list[str]:
         """Answer `prompts[i]` about `views[i]`, greedily, until the model ends or `max_new_tokens` are said.
 
-        A view that occurs again (the same object) is seen once, wherever it occurs. Answers come in the order of the
+        What occurs again (the same object) is seen once, wherever it occurs. Answers come in the order of the
         prompts and are stripped of special tokens and surrounding blanks.
         """
         if len(views) != len(prompts):
             raise ValueError(f"{len(views)} views for {len(prompts)} prompts")
-        questions: dict[View, list[int]] = {}
+        questions: dict[Seen, list[int]] = {}
         for index, view in enumerate(views):
             questions.setdefault(view, []).append(index)
         answers = [""] * len(prompts)
@@ -86,114 +105,77 @@ class Mllm:
 
     def prompt_text(self, question: str) -> str:
         """The whole prompt of one image and one question, as the model's chat template writes it."""
-        content = [{"type": "image"}, {"type": "text", "text": question}]
-        return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        return self.prompts.text(question)
 
-    def _passes(self, questions: dict[View, list[int]]) -> Iterator[dict[View, list[int]]]:
+    @torch.inference_mode()
+    def embed(self, seen: Sequence[Seen]) -> list[list[Tensor]]:
+        """What the language model reads of each, for every image (or for the video): (tokens, width)."""
+        visuals = [as_visual(one) for one in seen]
+        views: list[View] = [view for visual in visuals for view in visual.views]
+        embedded: list[Tensor] = []
+        for start in range(0, len(views), VIEWS_AT_ONCE):
+            embedded += self.family.embed(views[start : start + VIEWS_AT_ONCE])
+        parts = iter(embedded)
+        return [
+            self.family.arrange(visual, [torch.stack([next(parts) for _ in image]) for image in visual.images])
+            for visual in visuals
+        ]
+
+    def _passes(self, questions: dict[Seen, list[int]]) -> Iterator[dict[Seen, list[int]]]:
         """Cut the questions of each view into passes of a few batches that share no view.
 
         The prefixes of a pass are in memory together, and its questions can be batched by length.
         """
-        part: dict[View, list[int]] = {}
+        part: dict[Seen, list[int]] = {}
+        views = 0
         for view, indices in questions.items():
             part[view] = indices
-            if sum(map(len, part.values())) >= 4 * self.batch_size:
+            views += len(as_visual(view).views)
+            if sum(map(len, part.values())) >= 4 * self.batch_size or views >= self._views_in_memory:
                 yield part
-                part = {}
+                part, views = {}, 0
         if part:
             yield part
 
+    @property
+    def _views_in_memory(self) -> int:
+        rows, columns = self.tower.grid
+        return max(1, MEMORY // (rows * columns * bytes_per_token(self.model)))
+
     def _answer_pass(
-        self, questions: dict[View, list[int]], prompts: Sequence[str], max_new_tokens: int
+        self, questions: dict[Seen, list[int]], prompts: Sequence[str], max_new_tokens: int
     ) -> Iterator[tuple[int, list[int]]]:
         """(index of a question, token ids of its answer) for the questions of one pass."""
-        heads: dict[tuple[View, tuple[int, ...]], int] = {}
+        heads: dict[tuple[Seen, tuple[int, ...]], int] = {}
         tails: list[tuple[int, int, Tensor]] = []
-        images = self._embed(list(questions))
+        embedded = zip(questions, self.embed(list(questions)), strict=True)
+        images = {view: self._spoken(view, shown) for view, shown in embedded}
         for view, indices in questions.items():
+            kind, placeholders, _ = images[view]
             for index in indices:
-                head, tail = self._token_ids(prompts[index], len(images[view]))
+                head, tail = self.prompts.ids(prompts[index], kind, placeholders)
                 row = heads.setdefault((view, head), len(heads))
                 tails.append((index, row, torch.tensor(tail)))
-        prefixes = read_prefixes(self.model, [self._fill_in(head, images[view]) for view, head in heads])
+        prefixes = read_prefixes(self.model, [self._fill_in(head, images[view][2]) for view, head in heads])
         tails.sort(key=lambda tail: len(tail[2]))
-        for start in range(0, len(tails), self.batch_size):
-            indices, rows, suffixes = zip(*tails[start : start + self.batch_size], strict=True)
+        longest = max(len(head) for _, head in heads)
+        batch = min(self.batch_size, max(1, MEMORY // (longest * bytes_per_token(self.model))))
+        for start in range(0, len(tails), batch):
+            indices, rows, suffixes = zip(*tails[start : start + batch], strict=True)
             answers = generate(self.model, prefixes, rows, suffixes, self.end_tokens, max_new_tokens)
             yield from zip(indices, answers, strict=True)
 
-    def _embed(self, views: Sequence[View]) -> dict[View, Tensor]:
-        images: dict[View, Tensor] = {}
-        for start in range(0, len(views), self.batch_size):
-            batch = views[start : start + self.batch_size]
-            images |= zip(batch, self.family.embed(batch), strict=True)
-        return images
-
-    def _tokenise(self, question: str, image_tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Token ids of the prompt, cut after the last image token: what a view's questions share, and the rest.
-
-        Both are tuples, so that equal heads are found equal.
-        """
-        token = self.processor.image_token
-        if token in question:
-            raise CotamError(f"A question must not contain {token}: it stands for the image.")
-        text = self.prompt_text(question).replace(token, token * image_tokens)
-        ids = self.processor.tokenizer(text).input_ids
-        cut = len(ids) - ids[::-1].index(self.model.config.image_token_id)
-        return tuple(ids[:cut]), tuple(ids[cut:])
+    def _spoken(self, seen: Seen, shown: list[Tensor]) -> tuple[Kind, tuple[str, ...], Tensor]:
+        """What is asked about, what stands for it in the prompt, and its embeddings in a row."""
+        visual = as_visual(seen)
+        placeholders = tuple(self.family.placeholder(self.processor, visual, len(one)) for one in shown)
+        return visual.kind, placeholders, torch.cat(shown)
 
     def _fill_in(self, head: tuple[int, ...], image: Tensor) -> Tensor:
         """Embed a prefix, with the image's embeddings in the places of its image tokens."""
-        ids = torch.tensor(head, device=image.device)
-        embeddings = self.model.get_input_embeddings()(ids)
-        embeddings[ids == self.model.config.image_token_id] = image.to(embeddings.dtype)
+        table = self.model.get_input_embeddings()
+        ids = torch.tensor(head, device=table.weight.device)
+        embeddings = table(ids)
+        places = torch.isin(ids, torch.tensor(sorted(self.prompts.placeholder_ids), device=ids.device))
+        embeddings[places] = image.to(embeddings)
         return embeddings
-
-
-def check_fit(adapter: "LatentAdapter", latent_channels: int, tower: ClipTower) -> None:
-    """Raises CotamError when an adapter cannot stand between this latent and this tower."""
-    config = adapter.config
-    if config.latent_channels != latent_channels:
-        raise CotamError(
-            f"The adapter reads latents of {config.latent_channels} channels, this codec's have {latent_channels}; "
-            "use the adapter that was trained on this codec."
-        )
-    if (config.feature_dim, tuple(config.grid)) != (tower.width, tower.grid):
-        raise CotamError(
-            f"The adapter speaks to {config.grid} patches of {config.feature_dim} features, this MLLM's tower has "
-            f"{tower.grid} of {tower.width}; use the adapter that was trained on this MLLM."
-        )
-
-
-def _by_shape(decoded: Sequence["Decoded"]) -> dict[tuple, list[int]]:
-    """Indices of the decoded images by the (height, width) of the image and the latent's shape."""
-    groups: dict[tuple, list[int]] = {}
-    for index, item in enumerate(decoded):
-        groups.setdefault((tuple(item.image.shape[:2]), tuple(item.latent.shape)), []).append(index)
-    return groups
-
-
-def load_mllm(path_or_name: Path | str, batch_size: int = 64) -> Mllm:
-    """Open the MLLM in a folder, or of a Hugging Face name: on the GPU as it is stored, else on the CPU in float32.
-
-    Raises CotamError when there is no such model, its files are damaged, or its family is not in `FAMILIES`.
-    """
-    from components.weights import resolve
-
-    folder = resolve(path_or_name)
-    model_type = model_type_of(folder)
-    if model_type not in FAMILIES:
-        raise CotamError(f"{folder} holds a {model_type!r} model; an MLLM must be one of {', '.join(FAMILIES)}.")
-    try:
-        processor = AutoProcessor.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise CotamError(f"{folder} has no processor: its tokenizer or image processor files are missing.") from error
-    on_gpu = torch.cuda.is_available()
-    geometry = Geometry.from_processor(processor.image_processor)
-    try:
-        family = FAMILIES[model_type](folder, geometry, "auto" if on_gpu else torch.float32)
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CotamError(f"The weights in {folder} are missing or damaged ({error}); fetch them again.") from error
-    if on_gpu:
-        family.model.to("cuda")
-    return Mllm(family, processor, batch_size)

@@ -27,7 +27,7 @@ from components.training.feature_store import FeatureStore, Plan, store_key
 from components.training.loop import Examples, Loss, Schedule, train
 from components.training.tower import training_tower
 from components.training.units import measure_units
-from components.vision import ClipTower, load_tower
+from components.vision import Tower, load_tower
 
 VALIDATION_BATCH = 64
 
@@ -95,7 +95,7 @@ class Sizes(Protocol):
     heads: int
 
 
-def adapter_config(codec: Codec | VariableRate, tower: ClipTower, sizes: Sizes) -> AdapterConfig:
+def adapter_config(codec: Codec | VariableRate, tower: Tower, sizes: Sizes) -> AdapterConfig:
     """The sizes of an adapter between a codec (or its networks) and a tower."""
     return AdapterConfig(
         latent_channels=codec.config.latent_channels,
@@ -114,7 +114,7 @@ def _remove_others(folder: Path) -> None:
             shutil.rmtree(other, ignore_errors=True)
 
 
-def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: ClipTower) -> Tensor:
+def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: Tower) -> Tensor:
     """A(y^) of a batch of the store, whose images have the tower's own size."""
     sample = partial(tower.geometry.sample_latent, image_size=tower.geometry.output_size, grid=tower.grid)
     # As for the tower (tower.py): on a CPU the fused attention costs more than it saves.
@@ -124,7 +124,7 @@ def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: ClipTower) -> 
 
 
 @torch.no_grad()
-def validate(adapter: LatentAdapter, tower: ClipTower, store: FeatureStore) -> dict[str, dict[str, float]]:
+def validate(adapter: LatentAdapter, tower: Tower, store: FeatureStore) -> dict[str, dict[str, float]]:
     """L_low and L_high on the held-out images, per base quality, with the adapter and without.
 
     Returns:

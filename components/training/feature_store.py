@@ -32,7 +32,7 @@ from components.paths import ROOT
 from components.progress import track
 from components.training.draws import Draw, cut, draw
 from components.training.table import Column, Table
-from components.vision import ClipTower
+from components.vision import Tower
 from components.workers import run_jobs
 
 PORTION = 32  # images that go through codec and tower together; part of the result, as batched sums differ
@@ -105,8 +105,8 @@ class FeatureStore:
         images: Images,
         plan: Plan,
         codec: Codec,
-        guide_tower: ClipTower,
-        tower: ClipTower,
+        guide_tower: Tower,
+        tower: Tower,
         workers: int = 1,
     ):
         """Open the store in `folder`, filling what is missing.
@@ -211,7 +211,7 @@ class FeatureStore:
 
     @torch.no_grad()
     def _look_at(
-        self, images: Images, size: int, codec: Codec, guide_tower: ClipTower, tower: ClipTower, start: int
+        self, images: Images, size: int, codec: Codec, guide_tower: Tower, tower: Tower, start: int
     ) -> tuple[Rows, Rows]:
         """The rows of all views of a portion's images, and of the images themselves."""
         plan = self.plan
@@ -235,7 +235,7 @@ class FeatureStore:
         return views, {"patches": patches_BND.cpu().numpy(), "features": features_BND.cpu().numpy()}
 
 
-def _patches(pictures: Sequence[Image.Image | np.ndarray], tower: ClipTower) -> Tensor:
+def _patches(pictures: Sequence[Image.Image | np.ndarray], tower: Tower) -> Tensor:
     """E: pictures of the tower's own size -> (B, N, D)."""
     device = next(tower.parameters()).device
     return tower.patch_embed(tower.geometry.pixels(pictures).to(device))

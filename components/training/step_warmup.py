@@ -15,7 +15,7 @@ from components.step_inputs import StepInputs
 from components.training.adapter_stage import AdapterStage, residual
 from components.training.loop import Schedule
 from components.training.mixing import MixedViews
-from components.vision import ClipTower
+from components.vision import Tower
 
 
 def run(inputs: StepInputs) -> None:
@@ -49,6 +49,6 @@ def run(inputs: StepInputs) -> None:
     stage.fit(stage.new_adapter(), loss, views, schedule)
 
 
-def _state(tower: ClipTower, patches_BND: Tensor, layer: int) -> Tensor:
+def _state(tower: Tower, patches_BND: Tensor, layer: int) -> Tensor:
     """Token features (B, N, D) after the first `layer` layers."""
-    return tower.hidden_states(patches_BND, {layer})[layer][:, 1:]
+    return tower.hidden_states(patches_BND, {layer})[layer][:, tower.cls :]

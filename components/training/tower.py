@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.activations import QuickGELUActivation
 
-from components.vision import ClipTower
+from components.vision import Tower
 
 SLOPE = 1.702  # of CLIP's GELU, x sigmoid(1.702 x)
 
 
-def training_tower(tower: ClipTower) -> ClipTower:
+def training_tower(tower: Tower) -> Tower:
     """The tower on this process's device; on a processor its attention and its activations are exchanged.
 
     The tower given is changed, to the same function but for rounding.
@@ -23,7 +23,7 @@ def training_tower(tower: ClipTower) -> ClipTower:
         return tower.to("cuda")
     # Plain matrix products in bfloat16 are more than twice as fast there as the fused attention.
     tower.model.set_attn_implementation(ATTENTION)
-    for layer in tower.model.encoder.layers:
+    for layer in tower.blocks:
         if isinstance(layer.mlp.activation_fn, QuickGELUActivation):
             _use_silu(layer.mlp)
     return tower

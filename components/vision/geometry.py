@@ -57,11 +57,14 @@ class Geometry:
 
     @classmethod
     def from_processor(cls, processor: Any) -> "Geometry":
-        """The geometry of a CLIP or LLaVA image processor. Raises CotamError for steps that it does not know."""
+        """The geometry of an image processor, tiles left out (`tiling_of`).
+
+        Raises CotamError for steps that it does not know.
+        """
         if not (processor.do_rescale and processor.do_normalize and abs(processor.rescale_factor * 255 - 1) < 1e-9):
             raise CotamError("The image processor must rescale by 1/255 and normalise.")
         size = dict(processor.size) if processor.do_resize else {}
-        crop = processor.crop_size if processor.do_center_crop else None
+        crop = processor.crop_size if getattr(processor, "do_center_crop", None) else None
         if size and set(size) not in ({"shortest_edge"}, {"height", "width"}):
             raise CotamError(f"The image processor resizes to {size}; use shortest_edge alone, or height and width.")
         if processor.resample not in INTERPOLATION:
@@ -70,7 +73,10 @@ class Geometry:
             mean=tuple(processor.image_mean),
             std=tuple(processor.image_std),
             # CLIP's own processor pads only when pad_size is set; LLaVA's do_pad means "to a square".
-            pad_to_square=bool(getattr(processor, "do_pad", False)) and hasattr(processor, "pad_to_square"),
+            # OneVision's pads only several images (tiling.py).
+            pad_to_square=bool(getattr(processor, "do_pad", False))
+            and hasattr(processor, "pad_to_square")
+            and not hasattr(processor, "image_grid_pinpoints"),
             shortest_edge=size.get("shortest_edge"),
             exact_size=(size["height"], size["width"]) if "height" in size else None,
             crop=(crop["height"], crop["width"]) if crop else None,
@@ -84,7 +90,7 @@ class Geometry:
 
     def pixels(self, images: Sequence[Image.Image | np.ndarray]) -> Tensor:
         """Images (PIL, or uint8 (H, W, 3) arrays), of any sizes -> normalised pixels (B, 3, H', W'), float32."""
-        tensors = [_to_tensor(image) for image in images]
+        tensors = [to_tensor(image) for image in images]
         if len({tensor.shape for tensor in tensors}) == 1:
             return self.transform(torch.stack(tensors))
         return torch.cat([self.transform(tensor[None]) for tensor in tensors])
@@ -100,10 +106,14 @@ class Geometry:
         images = tvF.resize(images, list(resized), interpolation=self.interpolation, antialias=True)
         if self.crop:
             images = _centre_crop(images, *self.crop)
+        return self.normalise(images)
+
+    def normalise(self, images_B3HW: Tensor) -> Tensor:
+        """The last step alone: values 0 to 255 -> normalised, float32."""
         # In float32 and in this order, as the processor fuses rescaling and normalisation.
-        mean = torch.tensor(self.mean, device=images.device) * 255.0
-        std = torch.tensor(self.std, device=images.device) * 255.0
-        return tvF.normalize(images.to(torch.float32), mean, std)
+        mean = torch.tensor(self.mean, device=images_B3HW.device) * 255.0
+        std = torch.tensor(self.std, device=images_B3HW.device) * 255.0
+        return tvF.normalize(images_B3HW.to(torch.float32), mean, std)
 
     def sample_latent(
         self, latent_BCHW: Tensor, image_size: tuple[int, int], grid: tuple[int, int], stride: int = 16
@@ -116,20 +126,7 @@ class Geometry:
         Differentiable in the map. An image of the tower's own size with patches of `stride` pixels passes unchanged.
         """
         rows, cols = self._source_positions(image_size, grid, stride)
-        height, width = latent_BCHW.shape[-2:]
-        unchanged = rows.equal(_centres(height, stride)) and cols.equal(_centres(width, stride))
-        if unchanged and (height, width) == grid:
-            return latent_BCHW  # as sampling would; it takes a twentieth of the adapter's training
-        device = latent_BCHW.device
-        inside_hw = torch.outer(_within(rows, image_size[0]), _within(cols, image_size[1])).to(device)
-        # grid_sample's coordinates run from -1 to 1 over the map's outer edges (align_corners=False).
-        y = (rows / (stride * height) * 2 - 1).to(device, latent_BCHW.dtype)
-        x = (cols / (stride * width) * 2 - 1).to(device, latent_BCHW.dtype)
-        where_hw2 = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), dim=-1)
-        where_Bhw2 = where_hw2.expand(len(latent_BCHW), -1, -1, -1)
-        sampled = F.grid_sample(latent_BCHW, where_Bhw2, padding_mode="border", align_corners=False)
-        sampled = sampled * inside_hw.to(latent_BCHW.dtype)
-        return F.avg_pool2d(sampled, (len(rows) // grid[0], len(cols) // grid[1]))
+        return sample_at(latent_BCHW, rows, cols, image_size, grid, stride)
 
     def _source_positions(
         self, image_size: tuple[int, int], grid: tuple[int, int], stride: int
@@ -145,10 +142,7 @@ class Geometry:
         for axis, padding in enumerate((top, left)):
             scale = padded[axis] / resized[axis]
             offset = _crop_offset(resized[axis], self.crop[axis]) if self.crop else 0
-            patch = self.output_size[axis] / grid[axis]
-            samples = max(1, ceil(patch * scale / stride - 1e-6))
-            centres = (torch.arange(grid[axis] * samples, dtype=torch.float64) + 0.5) * (patch / samples)
-            positions.append((centres + offset) * scale - padding)
+            positions.append(sample_positions(self.output_size[axis], grid[axis], scale, offset, stride) - padding)
         return positions[0], positions[1]
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
@@ -169,7 +163,41 @@ class Geometry:
         return left, top, side - width - left, side - height - top
 
 
-def _to_tensor(image: Image.Image | np.ndarray) -> Tensor:
+def sample_positions(extent: int, patches: int, scale: float, offset: float, stride: int) -> Tensor:
+    """Where samples over each patch lie in the image, in pixels from its edge, along one axis.
+
+    Args:
+        extent: pixels that the tower takes, shared by `patches`; at least one sample is taken per latent position.
+        scale: pixels of the image per pixel of the tower.
+        offset: where the tower's first pixel lies in the resized image.
+    """
+    patch = extent / patches
+    samples = max(1, ceil(patch * scale / stride - 1e-6))
+    centres = (torch.arange(patches * samples, dtype=torch.float64) + 0.5) * (patch / samples)
+    return (centres + offset) * scale
+
+
+def sample_at(
+    latent_BCHW: Tensor, rows: Tensor, cols: Tensor, image_size: tuple[int, int], grid: tuple[int, int], stride: int
+) -> Tensor:
+    """Means over patches of bilinear samples of a map at `rows` x `cols`, pixels of the image; zero outside it."""
+    height, width = latent_BCHW.shape[-2:]
+    unchanged = rows.equal(_centres(height, stride)) and cols.equal(_centres(width, stride))
+    if unchanged and (height, width) == grid:
+        return latent_BCHW  # as sampling would; it takes a twentieth of the adapter's training
+    device = latent_BCHW.device
+    inside_hw = torch.outer(_within(rows, image_size[0]), _within(cols, image_size[1])).to(device)
+    # grid_sample's coordinates run from -1 to 1 over the map's outer edges (align_corners=False).
+    y = (rows / (stride * height) * 2 - 1).to(device, latent_BCHW.dtype)
+    x = (cols / (stride * width) * 2 - 1).to(device, latent_BCHW.dtype)
+    where_hw2 = torch.stack(torch.broadcast_tensors(x[None, :], y[:, None]), dim=-1)
+    where_Bhw2 = where_hw2.expand(len(latent_BCHW), -1, -1, -1)
+    sampled = F.grid_sample(latent_BCHW, where_Bhw2, padding_mode="border", align_corners=False)
+    sampled = sampled * inside_hw.to(latent_BCHW.dtype)
+    return F.avg_pool2d(sampled, (len(rows) // grid[0], len(cols) // grid[1]))
+
+
+def to_tensor(image: Image.Image | np.ndarray) -> Tensor:
     """uint8 (3, H, W)."""
     if isinstance(image, Image.Image):
         image = np.array(image.convert("RGB"))

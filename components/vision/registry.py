@@ -1,53 +1,54 @@
-"""Opening a vision tower by the `model_type` of its configuration: a CLIP, or the tower inside an MLLM.
+"""Opening a vision tower by the `model_type` of its configuration: a tower alone, or the one inside an MLLM.
 
-A family is one function from a model's folder to a tower. The tower of an MLLM is read out of the MLLM's own files
-(its language model is not loaded), with the feature layer that its configuration names.
+A family of towers is one class (`FAMILIES`). The tower of an MLLM is read out of the MLLM's own files (its language
+model is not loaded), with the feature layer that its configuration names.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-from transformers import AutoConfig, CLIPModel, CLIPVisionModel
+from safetensors import SafetensorError
+from transformers import AutoConfig
 
 from components.errors import CotamError
+from components.files import read_json
+from components.vision.clip import ClipTower, clip_tower
 from components.vision.geometry import Geometry
-from components.vision.tower import ClipTower
+from components.vision.internvit import InternVitTower, hub_internvit_tower
+from components.vision.reading import filled, tower_tensors
+from components.vision.siglip import SiglipTower, siglip_tower
+from components.vision.tower import Tower
+
+FAMILIES: dict[str, type[Tower]] = {
+    "clip_vision_model": ClipTower,
+    "siglip_vision_model": SiglipTower,
+    "internvl_vision": InternVitTower,
+}
+"""By the `model_type` of the tower's own configuration, which is also what an MLLM's `vision_config` says."""
 
 
-def clip_tower(folder: Path) -> ClipTower:
-    """The image side of a `CLIPModel`; its features are taken where LLaVA-1.5 takes them."""
-    return ClipTower(
-        CLIPModel.from_pretrained(folder, dtype=torch.float32).vision_model, Geometry.from_pretrained(folder)
-    )
-
-
-def clip_vision_tower(folder: Path) -> ClipTower:
-    """A `CLIPVisionModel` that has no text side."""
-    return ClipTower(CLIPVisionModel.from_pretrained(folder, dtype=torch.float32), Geometry.from_pretrained(folder))
-
-
-def llava_tower(folder: Path) -> ClipTower:
-    """The CLIP inside a LLaVA."""
+def tower_inside(folder: Path) -> Tower:
+    """The tower of an MLLM in transformers' layout."""
     config = AutoConfig.from_pretrained(folder)
-    if config.vision_config.model_type != "clip_vision_model":
-        raise CotamError(f"{folder} sees through a {config.vision_config.model_type!r}, not through a CLIP.")
-    model = CLIPVisionModel(config.vision_config)
-    model.load_state_dict(_tower_tensors(folder))
-    return ClipTower(model.float(), Geometry.from_pretrained(folder), feature_layer=config.vision_feature_layer)
+    kind = config.vision_config.model_type
+    if kind not in FAMILIES:
+        raise CotamError(f"{folder} sees through a {kind!r}; a tower must be one of {', '.join(FAMILIES)}.")
+    family = FAMILIES[kind]
+    model = filled(family.model_class(config.vision_config), tower_tensors(folder), folder)
+    return family(model, Geometry.from_pretrained(folder), feature_layer=config.vision_feature_layer)
 
 
-TOWERS: dict[str, Callable[[Path], ClipTower]] = {
+TOWERS: dict[str, Callable[[Path], Tower]] = {
     "clip": clip_tower,
-    "clip_vision_model": clip_vision_tower,
-    "llava": llava_tower,
+    "siglip": siglip_tower,
+    **{kind: family.open for kind, family in FAMILIES.items()},
+    **dict.fromkeys(("llava", "llava_onevision", "internvl"), tower_inside),
+    **dict.fromkeys(("intern_vit_6b", "internvl_chat"), hub_internvit_tower),
 }
 
 
-def load_tower(path_or_name: Path | str, bf16: bool = False) -> ClipTower:
-    """Open the frozen tower in a folder (or of a Hugging Face name), in float32 on the CPU; `bf16`: see `ClipTower`.
+def load_tower(path_or_name: Path | str, bf16: bool = False) -> Tower:
+    """Open the frozen tower in a folder (or of a Hugging Face name), in float32 on the CPU; `bf16`: see `Tower`.
 
     Raises CotamError when there is no such model, its files are damaged, or its family is not in `TOWERS`.
     """
@@ -59,30 +60,20 @@ def load_tower(path_or_name: Path | str, bf16: bool = False) -> ClipTower:
         raise CotamError(f"{folder} holds a {model_type!r} model; a vision tower must be one of {', '.join(TOWERS)}.")
     try:
         tower = TOWERS[model_type](folder)
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         raise CotamError(f"The weights in {folder} are missing or damaged ({error}); fetch them again.") from error
     tower.bf16 = bf16
     return tower
 
 
 def model_type_of(folder: Path) -> str:
-    """The `model_type` in a Hugging Face model's config.json. Raises CotamError when there is none."""
-    try:
-        return AutoConfig.from_pretrained(folder).model_type
-    except (OSError, ValueError) as error:
-        raise CotamError(f"{folder} is not a Hugging Face model: its config.json is missing or unreadable.") from error
+    """The `model_type` in config.json, read as it stands: transformers does not know those of the Hub's own code.
 
-
-def _tower_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors below `vision_tower` in an MLLM's safetensors files, named as in the tower itself."""
-    tensors = {}
-    for file in sorted(folder.glob("model*.safetensors")):
-        with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 (not a mapping)
-                _, found, inner = name.partition("vision_tower.")
-                if found:
-                    # Checkpoints from before transformers 5 have one level more.
-                    tensors[inner.removeprefix("vision_model.")] = weights.get_tensor(name)
-    if not tensors:
-        raise CotamError(f"{folder} has no safetensors file with a vision tower in it.")
-    return tensors
+    Raises CotamError when there is none.
+    """
+    if not (folder / "config.json").is_file():
+        raise CotamError(f"{folder} is not a Hugging Face model: it has no config.json.")
+    told = read_json(folder / "config.json")
+    if not isinstance(told, dict) or not isinstance(told.get("model_type"), str):
+        raise CotamError(f"{folder / 'config.json'} names no model_type; it is no Hugging Face model's.")
+    return told["model_type"]

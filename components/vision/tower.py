@@ -1,23 +1,29 @@
-"""A frozen CLIP vision tower in pieces: patch embedding, encoder, and the CLS attention of its shallow layers.
+"""A frozen vision tower in pieces: patch embedding, encoder, and the attention of its shallow layers.
 
 The adapter adds a residual to the patch embeddings (paper, section 3.3) and the guidance reads the attention of the
-first layers only (section 3.2), so the tower is run in pieces rather than through the model's own `forward`. The
-pieces are the modules of transformers' `CLIPVisionModel`, called in its order: with no residual the features equal
-the model's bit for bit.
+first layers only (section 3.2), so a tower is run in pieces rather than through the model's own `forward`. The
+pieces are the modules of transformers' model, called in its order: with no residual the features equal the model's
+bit for bit.
 
-Shapes: B images, N patches (gh x gw of them, row by row), D tower width, L encoder layers.
+`Tower` is what all families share. A family (`clip.py`, `siglip.py`, `internvit.py`) says how its encoder's input is
+made and what its modules are called.
+
+Shapes: B images, N patches (gh x gw of them, row by row), T tokens (N, and CLS where there is one), D tower width,
+L encoder layers, H heads of d features.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple
+from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPVisionModel
+from transformers import PreTrainedModel
 
 from components.errors import CotamError
 from components.vision.geometry import Geometry
+from components.vision.reading import whole
 
 
 class Features(NamedTuple):
@@ -29,35 +35,61 @@ class Features(NamedTuple):
     """Hidden state after the last layer; None unless asked for."""
 
 
-class ClipTower(nn.Module):
-    """`CLIPVisionModel` with its parameters frozen; gradients still flow to the patches it is given.
+class Tower(nn.Module):
+    """A model of transformers with its parameters frozen; gradients still flow to the patches it is given.
 
-    `feature_layer` counts hidden states as transformers does: 0 is the encoder's input, -1 the last layer's output.
-    With `bf16` every forward runs under bfloat16 autocast and returns float32: for training, where speed matters
-    more than the last digits.
+    `feature_layer` counts hidden states as transformers does: 0 is the encoder's input, -1 the last layer's output;
+    None is where this family's MLLMs read. With `bf16` every forward runs under bfloat16 autocast and returns float32:
+    for training, where speed matters more than the last digits.
     """
 
-    def __init__(self, model: CLIPVisionModel, geometry: Geometry, feature_layer: int = -2, bf16: bool = False):
+    model_class: ClassVar[type[PreTrainedModel]]
+    cls: ClassVar[int] = 1
+    """How many tokens stand before the patches."""
+    consumed: ClassVar[int] = -1
+    """Where the MLLMs of this family read, unless they say otherwise."""
+    attention_name: ClassVar[str] = "self_attn"
+    norm_name: ClassVar[str] = "layer_norm1"
+    """What a layer calls its attention, and the norm before it."""
+
+    def __init__(
+        self, model: PreTrainedModel, geometry: Geometry, feature_layer: int | None = None, bf16: bool = False
+    ):
         super().__init__()
         config = model.config
-        if geometry.output_size != (config.image_size, config.image_size):
+        (height, width), (patch, _) = _pair(config.image_size), _pair(config.patch_size)
+        if geometry.output_size != (height, width):
             raise CotamError(
-                f"The image processor makes {geometry.output_size} pixels but the tower takes {config.image_size} "
-                "squared; fix size and crop_size in its preprocessor_config.json."
+                f"The image processor makes {geometry.output_size} pixels but the tower takes {height} x {width}; "
+                "fix size and crop_size in its preprocessor_config.json."
             )
         self.model = model.eval().requires_grad_(False)
         self.geometry = geometry
         self.layers = config.num_hidden_layers
-        self.feature_layer = self._index(feature_layer)
+        self.feature_layer = self._index(self.consumed if feature_layer is None else feature_layer)
         self.width = config.hidden_size
-        self.patch_size = config.patch_size
-        self.grid = (config.image_size // config.patch_size,) * 2
+        self.patch_size = patch
+        self.grid = (height // patch, width // patch)
         self.bf16 = bf16
+
+    @classmethod
+    def open(cls, folder: Path) -> "Tower":
+        """Read a folder that holds this model alone."""
+        return cls(whole(cls.model_class, folder), Geometry.from_pretrained(folder))
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The encoder's layers, in order."""
+        return self.model.encoder.layers
+
+    def attention_of(self, block: nn.Module) -> nn.Module:
+        """The attention module of a layer."""
+        return getattr(block, self.attention_name)
 
     def patch_embed(self, pixels_B3HW: Tensor) -> Tensor:
         """E(x): normalised pixels (as `geometry` makes them) -> patch embeddings (B, N, D), float32."""
         with self._precision(pixels_B3HW):
-            patches_BDhw = self.model.embeddings.patch_embedding(pixels_B3HW.to(self.model.dtype))
+            patches_BDhw = self._convolution(pixels_B3HW.to(self.model.dtype))
         return patches_BDhw.float().flatten(2).transpose(1, 2)
 
     def forward_from_patches(self, patches_BND: Tensor, final: bool = False) -> Features:
@@ -67,48 +99,103 @@ class ClipTower(nn.Module):
         """
         wanted = {self.feature_layer, self.layers} if final else {self.feature_layer}
         states = self.hidden_states(patches_BND, wanted)
-        return Features(states[self.feature_layer][:, 1:], states[self.layers][:, 1:] if final else None)
+        last_BND = states[self.layers][:, self.cls :] if final else None
+        return Features(states[self.feature_layer][:, self.cls :], last_BND)
 
     def hidden_states(self, patches_BND: Tensor, wanted: Collection[int]) -> dict[int, Tensor]:
-        """The hidden states named in `wanted` (0 to L, or negative from the end), CLS first: {index: (B, 1 + N, D)}.
+        """The hidden states named in `wanted` (0 to L, or negative from the end), CLS first: {index: (B, T, D)}.
 
         Runs no layer beyond the deepest one wanted.
         """
+        with self._precision(patches_BND):
+            return self._run(self._embed(patches_BND), 0, wanted)
+
+    def states_from(self, tokens_BTD: Tensor, layer: int, wanted: Collection[int]) -> dict[int, Tensor]:
+        """The same where the tower is entered further up: `tokens_BTD`, CLS first, stand for hidden state `layer`.
+
+        Raises:
+            CotamError: the tower does not have that many layers, or a state below `layer` is wanted.
+        """
+        layer = self._index(layer)
+        if any(self._index(index) < layer for index in wanted):
+            raise CotamError(f"Who enters this tower at layer {layer} cannot have its layers {list(wanted)}.")
+        with self._precision(tokens_BTD):
+            return self._run(tokens_BTD.to(self.model.dtype), layer, wanted)
+
+    def _run(self, hidden_BTD: Tensor, first: int, wanted: Collection[int]) -> dict[int, Tensor]:
+        """The hidden states in `wanted`, given number `first` of them."""
         depths = {index: self._index(index) for index in wanted}
         states: dict[int, Tensor] = {}
-        with self._precision(patches_BND):
-            hidden_BTD = self._embed(patches_BND)
-            for depth in range(max(depths.values()) + 1):
-                if depth:
-                    hidden_BTD = self.model.encoder.layers[depth - 1](hidden_BTD, None)
-                states |= {index: hidden_BTD.float() for index, at in depths.items() if at == depth}
+        for depth in range(first, max(depths.values()) + 1):
+            if depth > first:
+                hidden_BTD = self._layer(self.blocks[depth - 1], hidden_BTD)
+            told_BTD = self._told(depth, hidden_BTD)
+            states |= {index: told_BTD.float() for index, at in depths.items() if at == depth}
         return states
 
-    @torch.no_grad()
     def cls_attention(self, pixels_B3HW: Tensor, layers: Sequence[int] = (0, 1, 2)) -> Tensor:
         """How much CLS attends to each patch, averaged over heads and `layers` (paper, section 3.2): (B, gh, gw).
 
         Each layer's share on the patches is what its softmax gives them; CLS's attention to itself is left out, so
         the map sums to less than one. Of the deepest layer only the one attention row is computed.
+
+        Raises CotamError when the tower has no CLS token, or no such layer.
         """
+        if not self.cls:
+            raise CotamError("This tower has no CLS token, whose attention could guide; name a CLIP.")
+        return self._shallow(pixels_B3HW, layers, self._cls_row)
+
+    def received_attention(self, pixels_B3HW: Tensor, layers: Sequence[int] = (0, 1, 2)) -> Tensor:
+        """How much attention each patch draws from all tokens, averaged over these, heads and layers: (B, gh, gw)."""
+        return self._shallow(pixels_B3HW, layers, self._received)
+
+    def attention_map(self, pixels_B3HW: Tensor, layers: Sequence[int] = (0, 1, 2)) -> Tensor:
+        """What guides: CLS's attention or, in a tower without CLS (an ablation), what each patch receives."""
+        return (self.cls_attention if self.cls else self.received_attention)(pixels_B3HW, layers)
+
+    @torch.no_grad()
+    def _shallow(
+        self, pixels_B3HW: Tensor, layers: Sequence[int], look: Callable[[nn.Module, Tensor], Tensor]
+    ) -> Tensor:
         layers = [self._index(layer, self.layers - 1) for layer in layers]
         maps_BN = []
         with self._precision(pixels_B3HW):
             hidden_BTD = self._embed(self.patch_embed(pixels_B3HW))
-            for depth, layer in enumerate(self.model.encoder.layers[: max(layers) + 1]):
+            for depth, block in enumerate(self.blocks[: max(layers) + 1]):
                 if depth in layers:
-                    maps_BN.append(cls_row(layer, hidden_BTD))
+                    maps_BN.append(look(block, hidden_BTD))
                 if depth < max(layers):
-                    hidden_BTD = layer(hidden_BTD, None)
+                    hidden_BTD = self._layer(block, hidden_BTD)
         return torch.stack(maps_BN).mean(0).unflatten(-1, self.grid)
 
+    def _cls_row(self, block: nn.Module, hidden_BTD: Tensor) -> Tensor:
+        tokens_BTD = getattr(block, self.norm_name)(hidden_BTD)
+        return _row(self.attention_of(block), tokens_BTD)
+
+    def _received(self, block: nn.Module, hidden_BTD: Tensor) -> Tensor:
+        attention, tokens_BTD = self.attention_of(block), getattr(block, self.norm_name)(hidden_BTD)
+        query_BTHd, key_BTHd = _heads(attention, tokens_BTD), _heads(attention, tokens_BTD, key=True)
+        drawn_BT = 0
+        for query_BTd, key_BTd in zip(query_BTHd.unbind(2), key_BTHd.unbind(2), strict=True):  # (B, T, T) at a time
+            scores_BTT = query_BTd @ key_BTd.transpose(1, 2) * attention.scale
+            drawn_BT = drawn_BT + scores_BTT.float().softmax(-1).mean(1)
+        return drawn_BT[:, self.cls :] / query_BTHd.shape[2]
+
+    @property
+    def _convolution(self) -> nn.Module:
+        """What embeds the patches: pixels -> (B, D, gh, gw)."""
+        return self.model.embeddings.patch_embedding
+
     def _embed(self, patches_BND: Tensor) -> Tensor:
-        """Add CLS and positions and apply the pre-encoder norm: the encoder's input (B, 1 + N, D)."""
-        embeddings = self.model.embeddings
-        patches_BND = patches_BND.to(self.model.dtype)
-        cls_B1D = embeddings.class_embedding.expand(len(patches_BND), 1, -1)
-        tokens_BTD = torch.cat([cls_B1D, patches_BND], dim=1)
-        return self.model.pre_layrnorm(tokens_BTD + embeddings.position_embedding(embeddings.position_ids))
+        """The encoder's input (B, T, D): patches with all that the model adds to them."""
+        raise NotImplementedError
+
+    def _layer(self, block: nn.Module, hidden_BTD: Tensor) -> Tensor:
+        return block(hidden_BTD, None)
+
+    def _told(self, depth: int, hidden_BTD: Tensor) -> Tensor:
+        """What the MLLM reads where it asks for the state at `depth`."""
+        return hidden_BTD
 
     def _precision(self, tensor: Tensor) -> AbstractContextManager:
         return torch.autocast(tensor.device.type, torch.bfloat16) if self.bf16 else nullcontext()
@@ -122,11 +209,22 @@ class ClipTower(nn.Module):
 
 
 def cls_row(layer: nn.Module, hidden_BTD: Tensor) -> Tensor:
-    """The CLS row of one encoder layer's attention to the patches, averaged over heads: (B, N), float32."""
-    attention = layer.self_attn
-    tokens_BTD = layer.layer_norm1(hidden_BTD)
-    split = (-1, attention.head_dim)
-    query_BHd = attention.q_proj(tokens_BTD[:, 0]).unflatten(-1, split)
-    keys_BTHd = attention.k_proj(tokens_BTD).unflatten(-1, split)
+    """The CLS row of one CLIP layer's attention to the patches, averaged over heads: (B, N), float32."""
+    return _row(layer.self_attn, layer.layer_norm1(hidden_BTD))
+
+
+def _row(attention: nn.Module, tokens_BTD: Tensor) -> Tensor:
+    query_BHd, keys_BTHd = _heads(attention, tokens_BTD[:, 0]), _heads(attention, tokens_BTD, key=True)
     scores_BHT = torch.einsum("bhd,bthd->bht", query_BHd, keys_BTHd) * attention.scale
     return scores_BHT.float().softmax(-1).mean(1)[:, 1:]
+
+
+def _heads(attention: nn.Module, tokens: Tensor, key: bool = False) -> Tensor:
+    """Queries, or keys, of every head: (..., D) -> (..., H, d)."""
+    projected = (attention.k_proj if key else attention.q_proj)(tokens)
+    norm = getattr(attention, "k_norm" if key else "q_norm", None)
+    return (norm(projected) if norm else projected).unflatten(-1, (-1, attention.head_dim))
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))

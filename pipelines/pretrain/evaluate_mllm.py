@@ -27,7 +27,7 @@ from components.progress import track
 from components.scenes import Scene, object_mask, render, sample_scene
 from components.scenes.questions import LETTERS, Question, choose_fact, facts, phrase
 from components.scenes.world import FAMILIES, FORMS, STYLES
-from components.vision import ClipTower, load_tower
+from components.vision import Tower, load_tower
 
 GOALS = {"all": 0.85, "low": 0.90, "high": 0.90, "cross": 0.75, "attention_auc": 0.70}
 MARGIN = 0.03
@@ -117,7 +117,7 @@ def accuracies(asked: Sequence[Asked]) -> dict:
     }
 
 
-def attention_auc(tower: ClipTower, scenes: Sequence[Scene]) -> float:
+def attention_auc(tower: Tower, scenes: Sequence[Scene]) -> float:
     """ROC-AUC, over the pixels of a scene, of the three-layer CLS map against the object mask; mean over scenes.
 
     Scenes with nothing in them have no AUC and are left out.
@@ -132,7 +132,7 @@ def attention_auc(tower: ClipTower, scenes: Sequence[Scene]) -> float:
     return float(np.mean(aucs))
 
 
-def evaluate(mllm: Mllm, tower: ClipTower, scenes: int, split: str = "validation") -> dict:
+def evaluate(mllm: Mllm, tower: Tower, scenes: int, split: str = "validation") -> dict:
     """All of the above on the first `scenes` scenes of a split in each style, and which goals are reached."""
     metrics: dict = {"scenes": scenes, "split": split}
     for style in STYLES:

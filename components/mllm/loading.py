@@ -1,0 +1,71 @@
+"""Opening an MLLM: its weights, whole, in the type and on the devices asked for; its processor; its family."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoProcessor
+
+from components.errors import CotamError
+from components.mllm.family import Family
+from components.mllm.internvl import InternVL
+from components.mllm.llava import Llava
+from components.mllm.mllm import Mllm
+from components.mllm.onevision import OneVision
+from components.vision.registry import model_type_of
+
+FAMILIES: dict[str, type[Family]] = {"llava": Llava, "llava_onevision": OneVision, "internvl": InternVL}
+"""By the `model_type` of config.json."""
+
+
+def load_mllm(
+    path_or_name: Path | str,
+    batch_size: int = 64,
+    *,
+    dtype: torch.dtype | str | None = None,
+    device_map: str | dict[str, Any] | None = None,
+) -> Mllm:
+    """Open the MLLM in a folder, or of a Hugging Face name.
+
+    Args:
+        path_or_name: see `components.weights.resolve`.
+        batch_size: questions that go through the language model at a time.
+        dtype: of the weights (`torch.bfloat16`, "bfloat16", or "auto": as they are stored). Default: as they are
+            stored where there is a GPU, else float32.
+        device_map: as transformers takes it. Default: over all GPUs ("auto"), or the CPU where there is none.
+
+    Raises:
+        CotamError: there is no such model, its files are damaged, or its family is not in `FAMILIES`.
+    """
+    from components.weights import resolve
+
+    folder = resolve(path_or_name)
+    model_type = model_type_of(folder)
+    if model_type not in FAMILIES:
+        raise CotamError(f"{folder} holds a {model_type!r} model; an MLLM must be one of {', '.join(FAMILIES)}.")
+    family = FAMILIES[model_type]
+    on_gpu = torch.cuda.is_available()
+    try:
+        processor = AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise CotamError(f"{folder} has no processor: its tokenizer or image processor files are missing.") from error
+    try:
+        model, told = family.model_class.from_pretrained(
+            folder,
+            dtype=dtype or ("auto" if on_gpu else torch.float32),
+            device_map=device_map or ("auto" if on_gpu else None),
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CotamError(
+            f"The weights in {folder} are missing or damaged ({_first_line(error)}); fetch them again."
+        ) from error
+    if missing := sorted(told["missing_keys"]):
+        raise CotamError(f"{folder} has no weights for {missing[0]}; fetch them again.")
+    return Mllm(family.open(model, processor), processor, batch_size)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

@@ -1,0 +1,114 @@
+"""Images, or what a decoder made of them, as an MLLM sees them: pixels and what the adapter adds to their patches.
+
+The codec coded each image once, at its own size. What the MLLM makes of it (resizing, padding, tiles) happens here, to
+the decoded pixels and in the same geometry to the decoded latent: crops of it meet the tiles, the whole of it, resized,
+meets the view of the whole (paper, section 3.4).
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Union
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from components.errors import CotamError
+from components.mllm.family import Family
+from components.mllm.view import View
+from components.mllm.visual import Kind, Seen, Size, Visual
+from components.vision import Tower
+from components.vision.geometry import to_tensor
+
+if TYPE_CHECKING:
+    from components.adapter import LatentAdapter
+    from components.codec import Decoded
+
+Picture = Union[Image.Image, np.ndarray, "Decoded"]
+"""An image as it is (PIL, or uint8 (H, W, 3)), or as it was decoded."""
+
+
+def show(
+    family: Family, groups: Sequence[Sequence[Picture]], kind: Kind, adapter: "LatentAdapter | None" = None
+) -> list[Seen]:
+    """Each group as one thing to ask about.
+
+    Args:
+        family: of the MLLM.
+        groups: an image, several images, or the frames of a video, each.
+        kind: which of these.
+        adapter: speaks for the decoded latents; without one, pixels are all.
+
+    Raises:
+        CotamError: a group is empty, the MLLM does not take this kind, or the adapter does not fit.
+    """
+    if kind not in family.kinds:
+        raise CotamError(f"{type(family).__name__} takes no {kind}; use LLaVA-OneVision or InternVL.")
+    if not all(groups):
+        what = "A video has no frames" if kind is Kind.VIDEO else "A question has no images"
+        raise CotamError(f"{what}; give at least one.")
+    # One image of "several" is an image.
+    kinds = [Kind.IMAGE if kind is Kind.IMAGES and len(group) == 1 else kind for group in groups]
+    pictures = [(picture, kind) for group, kind in zip(groups, kinds, strict=True) for picture in group]
+    shown = iter(_views(family, pictures, adapter))
+    return [_together([next(shown) for _ in group], kind) for group, kind in zip(groups, kinds, strict=True)]
+
+
+def _together(images: Sequence[tuple[tuple[View, ...], Size]], kind: Kind) -> Seen:
+    views, sizes = zip(*images, strict=True)
+    return views[0][0] if kind is Kind.IMAGE and len(views[0]) == 1 else Visual(kind, views, sizes)
+
+
+def _views(
+    family: Family, asked: Sequence[tuple[Picture, Kind]], adapter: "LatentAdapter | None"
+) -> list[tuple[tuple[View, ...], Size]]:
+    """For every picture its views and its height and width; pictures of one size are computed together."""
+    pictures = [picture for picture, _ in asked]
+    pixels = [to_tensor(getattr(picture, "image", picture)) for picture in pictures]
+    shown: dict[int, tuple[tuple[View, ...], Size]] = {}
+    for (kind, size, _), group in _alike(asked, pixels, adapter).items():
+        framing = family.framing(kind, size)
+        views_BT3HW = framing.pixels(torch.stack([pixels[index] for index in group]))
+        residual_BTND = None
+        if adapter:
+            sample = partial(framing.sample_latent, image_size=size, grid=family.tower.grid)
+            residual_TBND = _residual([pictures[index] for index in group], adapter, sample, family.tower)
+            residual_BTND = residual_TBND.unflatten(0, (-1, len(group))).transpose(0, 1)
+        for place, index in enumerate(group):
+            residuals = [None] * views_BT3HW.shape[1] if residual_BTND is None else residual_BTND[place]
+            shown[index] = (tuple(map(View, views_BT3HW[place], residuals)), size)
+    return [shown[index] for index in range(len(pictures))]
+
+
+def _residual(decoded: Sequence["Decoded"], adapter: "LatentAdapter", sample, tower: Tower) -> Tensor:
+    latent_BCHW = torch.stack([torch.as_tensor(item.latent) for item in decoded])
+    quality_BHW = torch.stack([torch.as_tensor(item.level_map) for item in decoded]).long()
+    check_fit(adapter, latent_BCHW.shape[1], tower)
+    return adapter(latent_BCHW, quality_BHW, sample)
+
+
+def _alike(
+    asked: Sequence[tuple[Picture, Kind]], pixels: Sequence[Tensor], adapter: "LatentAdapter | None"
+) -> dict[tuple[Kind, Size, tuple[int, ...]], list[int]]:
+    """Kind, size of the image and, with an adapter, shape of its latent -> indices of such pictures."""
+    groups: dict[tuple[Kind, Size, tuple[int, ...]], list[int]] = {}
+    for index, ((picture, kind), image_3HW) in enumerate(zip(asked, pixels, strict=True)):
+        latent = tuple(picture.latent.shape) if adapter else ()
+        groups.setdefault((kind, tuple(image_3HW.shape[1:]), latent), []).append(index)
+    return groups
+
+
+def check_fit(adapter: "LatentAdapter", latent_channels: int, tower: Tower) -> None:
+    """Raises CotamError when an adapter cannot stand between this latent and this tower."""
+    config = adapter.config
+    if config.latent_channels != latent_channels:
+        raise CotamError(
+            f"The adapter reads latents of {config.latent_channels} channels, this codec's have {latent_channels}; "
+            "use the adapter that was trained on this codec."
+        )
+    if (config.feature_dim, tuple(config.grid)) != (tower.width, tower.grid):
+        raise CotamError(
+            f"The adapter speaks to {config.grid} patches of {config.feature_dim} features, this MLLM's tower has "
+            f"{tower.grid} of {tower.width}; use the adapter that was trained on this MLLM."
+        )
