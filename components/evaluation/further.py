@@ -145,7 +145,7 @@ def videomme_documents(count: int, style: str, seed: int, side: int) -> Iterator
                     "domain": "Life Record",
                     "sub_category": "Daily Life",
                     "url": "",
-                    "videoID": f"{index:06d}",
+                    "videoID": f"clip-{index:06d}",
                     "question_id": f"{index:03d}-{number + 1}",
                     "task_type": TASK_TYPES[fact.family],
                     "question": fact.question,
@@ -186,7 +186,7 @@ def vocabulary() -> list[str]:
 
 
 def write_further(folder: Path, count: int, style: str, seed: int, side: int) -> None:
-    """Write mmmu.parquet, videomme.parquet and videos/NNNNNN.apng into a folder, which is replaced.
+    """Write mmmu.parquet, videomme.parquet and videos/clip-NNNNNN.apng into a folder, which is replaced.
 
     Args:
         folder: where to.

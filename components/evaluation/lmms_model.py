@@ -227,7 +227,7 @@ class CotamModel(lmms):
 
             visual = open_image(visual)
         if isinstance(visual, Image.Image):
-            return np.asarray(visual.convert("RGB"))
+            return np.array(visual.convert("RGB"))
         if isinstance(visual, np.ndarray) and visual.dtype == np.uint8 and visual.ndim == 3:
             return visual
         raise CotamError(f"A task shows {type(visual).__name__}; cotam takes pictures, and the names of videos.")
