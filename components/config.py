@@ -72,6 +72,8 @@ class Guidance(Section):
     layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     grid: Annotated[int, Field(ge=1, le=64)]
     k: Annotated[float, Field(ge=0, le=5)]
+    scope: Literal["global", "local", "hierarchical"]
+    """What guides an image of several tiles of the tower's size: its whole, its tiles, or both (section 3.4)."""
 
 
 class Adapter(Section):

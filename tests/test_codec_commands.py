@@ -66,7 +66,7 @@ def test_a_picture_goes_through_a_file_and_back(photo, picture, tmp_path, capsys
     assert capsys.readouterr().out == f"{back}: 128 x 100 pixels, quality 6\n"
 
     codec, guidance = Codec.from_pretrained(SHIPPED), config.load().guidance
-    levels = load_guide(guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)([picture])
+    levels = load_guide(**guidance.model_dump())([picture])
     assert coded.read_bytes() == codec.encode([picture], 6, levels)[0]
     size = coded.stat().st_size
     rate, bare = size * 8 / 12800, (size - header_bytes(coded.read_bytes())) * 8 / 12800

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.codec.guidance import guide, quantize
+from components.codec.guidance import guide, guide_scoped, quantize, tiles_of
 from components.config import load
 from components.evaluation.coding import load_guide
 from components.paths import ROOT
@@ -105,7 +105,7 @@ def test_the_settings_guidance_is_that_of_the_tower(tmp_path):
     folder = tiny_clip_folder(tmp_path)
     rng = np.random.default_rng(2)
     images = [rng.integers(0, 256, (128, 128, 3), dtype=np.uint8) for _ in range(3)]
-    found = load_guide(folder, layers=[0, 2], grid=4, k=0.5)(images)
+    found = np.stack(load_guide(folder, layers=[0, 2], grid=4, k=0.5)(images))
     tower = load_tower(folder)
     maps = tower.cls_attention(tower.geometry.pixels(images), [0, 2])
     assert (found == quantize(maps, 4, 0.5)).all()
@@ -120,10 +120,81 @@ def test_the_shipped_tower_raises_objects_more_often_than_background():
     guidance = load().guidance
     scenes = [sample_scene(seed, "validation", "bench") for seed in range(24)]
     pictures = [render(scene) for scene in scenes]
-    levels = load_guide(ROOT / guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)(pictures)
+    levels = load_guide(**guidance.model_dump() | {"tower": ROOT / guidance.tower})(pictures)
+    levels = np.stack(levels)
     assert levels.shape == (24, guidance.grid, guidance.grid)
     assert {0, 1} <= set(np.unique(levels)) <= {-1, 0, 1}  # a tower that looks at little of the image lowers nothing
     masks = np.stack([object_mask(scene) for scene in scenes]).astype(bool)
     cell = masks.shape[-1] // guidance.grid
     over_pixels = levels.repeat(cell, 1).repeat(cell, 2)
     assert over_pixels[masks].mean() > over_pixels[~masks].mean() + 0.1
+
+
+def patchwork(*rows):
+    """An image of 128-pixel tiles of these greys, and in each tile's upper left quarter 40 more."""
+    tiles = np.kron(np.array(rows), np.ones((128, 128)))
+    tiles += np.kron(np.ones_like(rows), np.kron([[40, 0], [0, 0]], np.ones((64, 64))))
+    return np.repeat(tiles[..., None], 3, 2).astype(np.uint8)
+
+
+class Share(StandIn):
+    """Attention as a softmax gives it: each tile's map sums to one."""
+
+    def attention_map(self, pixels_B3HW, layers):
+        maps = super().attention_map(pixels_B3HW, layers)
+        return maps / maps.sum((1, 2), keepdim=True)
+
+
+def test_local_sees_within_tiles_and_global_across_them():
+    image, tower = patchwork([10, 200], [200, 10]), Share()
+    (within,) = guide_scoped(tower, [image], 2, scope="local")
+    # The dark tiles' bright quarters are most of what these tiles have; that others are brighter is not seen.
+    assert within.tolist() == [[1, -1, 0, 0], [-1, -1, 0, 0], [0, 0, 1, -1], [0, 0, -1, -1]]
+    (across,) = guide_scoped(tower, [image], 2, scope="global")
+    assert (across == guide(tower, [image], 2)[0]).all()
+    assert across.tolist() == [[-1, 1], [1, -1]]
+    (both,) = guide_scoped(tower, [image], 2, scope="hierarchical")
+    assert both.shape == (4, 4)
+    tiles = [image[:128, :128], image[:128, 128:], image[128:, :128], image[128:, 128:]]
+    local_Thw = tower.attention_map(tower.geometry.pixels(tiles), (0,))
+    mosaic_HW = torch.cat([torch.cat([*local_Thw[:2]], 1), torch.cat([*local_Thw[2:]], 1)])
+    small = Image.fromarray(image).resize((128, 128), Image.Resampling.BICUBIC)
+    whole_1hw = tower.attention_map(tower.geometry.pixels([small]), (0,))
+    large_11HW = torch.nn.functional.interpolate(whole_1hw[:, None], (16, 16), mode="bilinear")
+    assert (both == quantize(mosaic_HW + large_11HW[0], (4, 4))[0]).all()
+    assert (both != within).any()
+
+
+@pytest.mark.parametrize("scope", ["global", "local", "hierarchical"])
+def test_one_tile_is_guided_alike_in_every_scope(tmp_path, scope):
+    tower = load_tower(tiny_clip_folder(tmp_path))
+    rng = np.random.default_rng(2)
+    images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(128, 128), (180, 100), (64, 191)]]
+    expected = guide(tower, images, 8)
+    assert (np.stack(guide_scoped(tower, images, 8, scope=scope)) == expected).all()
+    # Beside larger ones, too.
+    large = rng.integers(0, 256, (300, 500, 3), dtype=np.uint8)
+    found = guide_scoped(tower, [large, *images], 8, scope=scope)
+    assert (np.stack(found[1:]) == expected).all()
+    assert found[0].shape == ((8, 8) if scope == "global" else (16, 32))
+    assert {-1, 0, 1} >= set(np.unique(found[0])) > {0}
+
+
+def test_tiles_are_about_the_towers_size_and_a_map_has_room_for_them():
+    assert tiles_of((336, 336), (336, 336), 8) == (1, 1)
+    assert tiles_of((480, 640), (336, 336), 8) == (1, 2)
+    assert tiles_of((1000, 336), (336, 336), 8) == (3, 1)
+    assert tiles_of((40, 100_000), (128, 128), 8) == (1, 31)
+    assert tiles_of((9000, 9000), (128, 128), 64) == (3, 3)
+
+
+def test_a_hierarchical_map_goes_into_a_stream(tmp_path):
+    from components.codec import Codec
+
+    codec = Codec.from_pretrained(ROOT / "pretrained/codec/elic-micro")
+    image = np.random.default_rng(5).integers(0, 256, (200, 400, 3), dtype=np.uint8)
+    levels = load_guide(tiny_clip_folder(tmp_path), layers=[0, 1, 2], grid=8, k=0.75)([image])
+    assert levels[0].shape == (16, 24)
+    (decoded,) = codec.decode(codec.encode([image], 4, levels))
+    assert decoded.image.shape == image.shape
+    assert len(np.unique(decoded.level_map)) == 3

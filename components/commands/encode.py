@@ -177,7 +177,7 @@ def settings_guide():
     from components.evaluation.coding import load_guide
 
     guidance = config.load().guidance
-    return load_guide(guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)
+    return load_guide(**guidance.model_dump())
 
 
 def _measure(stream: bytes, levels) -> dict:

@@ -2,10 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,16 +25,16 @@ PORTION = 32  # pictures that are coded together
 
 
 class Guide:
-    """Pictures -> their level maps, int8 (B, rows, columns) in {-1, 0, 1} (paper, section 3.2).
+    """Pictures -> their level maps, int8 (rows, columns) in {-1, 0, 1} each (paper, section 3.2).
 
     Args:
         tower: a CLIP's folder; loaded when the first picture comes.
-        layers, grid, k: the settings' `guidance` section.
+        settings: `layers`, `grid`, `k` and `scope` of the settings' `guidance` section.
     """
 
-    def __init__(self, tower: Path, layers: Sequence[int], grid: int, k: float):
+    def __init__(self, tower: Path, settings: Mapping[str, Any]):
         self._folder = tower
-        self._settings = {"layers": list(layers), "grid": grid, "k": k}
+        self._settings = dict(settings)
 
     @cached_property
     def _tower(self):
@@ -48,10 +48,10 @@ class Guide:
         known = self._settings | {"tower": sha256_tree(self._folder)}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
-    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.int8]:
-        from components.codec.guidance import guide
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int8]]:
+        from components.codec.guidance import guide_scoped
 
-        return guide(self._tower, pictures, self._settings["grid"], self._settings["k"], self._settings["layers"])
+        return guide_scoped(self._tower, pictures, **self._settings)
 
 
 class Coder:
@@ -114,9 +114,9 @@ def header_bits(setting: Setting, content: bytes) -> int:
     return 8 * kind.header_bytes(content)
 
 
-def load_guide(tower_folder, *, layers: Sequence[int], grid: int, k: float) -> Guide:
-    """The guidance of a CLIP (a folder, or a name that `components.weights.resolve` knows)."""
-    return Guide(resolve(tower_folder), layers, grid, k)
+def load_guide(tower, *, layers: Sequence[int], grid: int, k: float, scope: str = "hierarchical") -> Guide:
+    """The settings' `guidance` section, whose `tower` is a CLIP's folder or name (`components.weights.resolve`)."""
+    return Guide(resolve(tower), {"layers": list(layers), "grid": grid, "k": k, "scope": scope})
 
 
 def portions(names: Pictures | Files) -> Iterator[list[str]]:

@@ -71,7 +71,7 @@ class CodingCache:
         codec: "Codec",
         images: Sequence[NDArray[np.uint8]],
         quality: int,
-        guide: Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.int8]] | None = None,
+        guide: Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.int8]]] | None = None,
     ) -> list[bytes]:
         """What `codec.encode` gives, from the folder where it is there.
 

@@ -149,8 +149,7 @@ class CotamModel(lmms):
             self.adapter = LatentAdapter.load(resolve(adapter))
             check_fit(self.adapter, self.codec.config.latent_channels, self.mllm.tower)
         if guidance if guidance is not None else bool(adapter):
-            settings = config.load().guidance
-            self.guide = load_guide(settings.tower, layers=settings.layers, grid=settings.grid, k=settings.k)
+            self.guide = load_guide(**config.load().guidance.model_dump())
         self.cache = None if cache == NONE else CodingCache(cache)
 
     @_exits

@@ -5,17 +5,24 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoProcessor
+from transformers import AutoProcessor, PreTrainedModel
 
 from components.errors import CotamError
+from components.files import read_json
 from components.mllm.family import Family
 from components.mllm.internvl import InternVL
+from components.mllm.internvl2_weights import PUBLISHED, published_config, published_weights
 from components.mllm.llava import Llava
 from components.mllm.mllm import Mllm
 from components.mllm.onevision import OneVision
 from components.vision.registry import model_type_of
 
-FAMILIES: dict[str, type[Family]] = {"llava": Llava, "llava_onevision": OneVision, "internvl": InternVL}
+FAMILIES: dict[str, type[Family]] = {
+    "llava": Llava,
+    "llava_onevision": OneVision,
+    "internvl": InternVL,
+    PUBLISHED: InternVL,
+}
 """By the `model_type` of config.json."""
 
 
@@ -44,27 +51,60 @@ def load_mllm(
     model_type = model_type_of(folder)
     if model_type not in FAMILIES:
         raise CotamError(f"{folder} holds a {model_type!r} model; an MLLM must be one of {', '.join(FAMILIES)}.")
-    family = FAMILIES[model_type]
     on_gpu = torch.cuda.is_available()
+    dtype = dtype or ("auto" if on_gpu else torch.float32)
+    device_map = device_map or ("auto" if on_gpu else None)
+    family, published = FAMILIES[model_type], model_type == PUBLISHED
+    processor = _processor(folder, published)
+    if not any(folder.glob("*.safetensors")):
+        raise CotamError(f"{folder} has no weights: its safetensors files are missing; fetch them again.")
     try:
-        processor = AutoProcessor.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise CotamError(f"{folder} has no processor: its tokenizer or image processor files are missing.") from error
-    try:
-        model, told = family.model_class.from_pretrained(
-            folder,
-            dtype=dtype or ("auto" if on_gpu else torch.float32),
-            device_map=device_map or ("auto" if on_gpu else None),
-            use_safetensors=True,
-            output_loading_info=True,
-        )
+        if published:
+            model, told = _published(folder, processor, dtype, device_map)
+        else:
+            model, told = family.model_class.from_pretrained(
+                folder, dtype=dtype, device_map=device_map, use_safetensors=True, output_loading_info=True
+            )
     except (OSError, RuntimeError, SafetensorError) as error:
         raise CotamError(
             f"The weights in {folder} are missing or damaged ({_first_line(error)}); fetch them again."
         ) from error
+    # transformers makes up what a file lacks, and only warns.
     if missing := sorted(told["missing_keys"]):
         raise CotamError(f"{folder} has no weights for {missing[0]}; fetch them again.")
     return Mllm(family.open(model, processor), processor, batch_size)
+
+
+def _processor(folder: Path, published: bool) -> Any:
+    if published:
+        from components.mllm.internvl2_processor import published_processor
+
+        return published_processor(folder)
+    try:
+        return AutoProcessor.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise CotamError(f"{folder} has no processor: its tokenizer or image processor files are missing.") from error
+
+
+def _published(
+    folder: Path, processor: Any, dtype: torch.dtype | str, device_map: Any
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """An InternVL2 in the layout of its own code, and what transformers says of its loading."""
+    config = published_config(folder, processor.image_token_id)
+    if dtype == "auto":
+        dtype = read_json(folder / "config.json").get("torch_dtype", "float32")
+    model, told = InternVL.model_class.from_pretrained(
+        None,
+        config=config,
+        state_dict=published_weights(folder, config),
+        dtype=dtype,
+        device_map=device_map,
+        output_loading_info=True,
+    )
+    tokenizer = processor.tokenizer
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, told
 
 
 def _first_line(error: Exception) -> str:

@@ -59,7 +59,7 @@ def hub_internvit_tower(folder: Path) -> InternVitTower:
         if name.startswith(("embeddings.", "encoder.", "vision_model.")):
             tensors |= hub_renamed(name.removeprefix("vision_model."), tensor)
     model = filled(InternVLVisionModel(config), tensors, folder)
-    return InternVitTower(model, Geometry.from_pretrained(folder))
+    return InternVitTower(model, Geometry.from_pretrained(folder), feature_layer=told.get("select_layer"))
 
 
 def hub_config(told: dict[str, Any], folder: Path) -> InternVLVisionConfig:
