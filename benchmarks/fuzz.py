@@ -11,6 +11,8 @@ They are decoded in processes of their own with a bound on memory. What is count
 stream that keeps the processor busy for more than a second. docs/fuzz.json is the report of
 
     cotam bench fuzz --json > docs/fuzz.json
+
+With --video, streams are videos (`fuzz_video.py`).
 """
 
 import argparse
@@ -63,17 +65,19 @@ def originals(codec: Codec) -> list[bytes]:
 class Mutator:
     """Makes streams that no encoder meant, from ones that it did."""
 
+    kinds = KINDS
+
     def __init__(self, rng: np.random.Generator, sources: Sequence[bytes]):
         self.rng = rng
         self.sources = list(sources)
         self.corpus = list(sources)  # and what reached new code
 
     def make(self, kind: str) -> bytes:
-        """A stream of one of `KINDS`."""
+        """A stream of one of `kinds`."""
         if kind == "guided":
             stream = self._one(self.corpus)
             for _ in range(self._int(1, 4)):
-                stream = getattr(self, f"_{KINDS[self._int(0, 7)]}")(stream)
+                stream = getattr(self, f"_{self.kinds[self._int(0, 7)]}")(stream)
             return stream
         return getattr(self, f"_{kind}")(self._one(self.sources))
 
@@ -203,19 +207,22 @@ class Coverage:
         return found, len(self.seen) > before
 
 
-def run(seed: int, count: int, judge: Judge, meant: Sequence[bytes], current: Path | None = None) -> Iterator[dict]:
+def run(
+    seed: int, count: int, judge: Judge, meant: Sequence[bytes], current: Path | None = None, kind_of=Mutator
+) -> Iterator[dict]:
     """Judge `count` streams.
 
     Args:
         seed: of the mutations.
+        kind_of: the class that makes them.
         current: where to leave the stream that is being decoded, should the process die of it.
 
     Yields:
         For every stream its kind, how it ended, and its seconds by the clock and of the processor.
     """
-    mutator, coverage = Mutator(np.random.default_rng(seed), meant), Coverage()
+    mutator, coverage = kind_of(np.random.default_rng(seed), meant), Coverage()
     for k in range(count):
-        kind = KINDS[k % len(KINDS)]
+        kind = mutator.kinds[k % len(mutator.kinds)]
         stream = mutator.make(kind)
         if current:
             current.write_bytes(stream)
@@ -235,16 +242,19 @@ def run(seed: int, count: int, judge: Judge, meant: Sequence[bytes], current: Pa
         yield found | ({"stream": stream.hex()} if failed else {})
 
 
-def work(seed: int, count: int, codec: Path, current: Path) -> dict:
+def work(seed: int, count: int, codec: Path, current: Path, video: bool = False) -> dict:
     """What one process does, and finds."""
-    judge = Judge(model := Codec.from_pretrained(codec), meant := originals(model))
+    from benchmarks import fuzz_video
+
+    kinds = fuzz_video if video else sys.modules[__name__]
+    judge = kinds.Judge(model := Codec.from_pretrained(codec), meant := kinds.originals(model))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     taken = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) * 1024
     resource.setrlimit(resource.RLIMIT_AS, (taken + (MEMORY_MIB << 20),) * 2)
     ends: dict[str, Counter] = {}
     failures, clock, processor = [], [], []
     faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
-    for found in run(seed, count, judge, meant, current):
+    for found in run(seed, count, judge, meant, current, kinds.Mutator):
         faulthandler.dump_traceback_later(HANG_SECONDS, exit=True)
         ends.setdefault(found["kind"], Counter())[found["end"]] += 1
         clock.append(found["clock"])
@@ -256,16 +266,17 @@ def work(seed: int, count: int, codec: Path, current: Path) -> dict:
     return {"ends": ends, "failures": failures, "clock": clock, "processor": processor, "grown_mib": grown / 1024}
 
 
-def measure(streams: int, workers: int, seed: int, codec: Path) -> dict:
+def measure(streams: int, workers: int, seed: int, codec: Path, video: bool = False) -> dict:
     """Run all processes and add up what they found."""
     counts = [min(AT_ONCE, streams - start) for start in range(0, streams, AT_ONCE)]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool:
 
         def start(k: int) -> dict:
             current = Path(folder) / str(k)
-            command = [sys.executable, __file__, "--worker", str(current), "--codec", str(codec)]
+            command = [sys.executable, "-m", "benchmarks.fuzz", "--worker", str(current), "--codec", str(codec)]
+            command += ["--video"] * video
             command += ["--seed", str(1000 * seed + k), "--streams", str(counts[k])]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
             if done.returncode == 0:
                 return json.loads(done.stdout.splitlines()[-1])
             stream = current.read_bytes().hex() if current.exists() else None
@@ -294,6 +305,7 @@ def measure(streams: int, workers: int, seed: int, codec: Path) -> dict:
         "seed": seed,
         "processes": len(results),
         "codec": codec.name,
+        "video": video,
     }
 
 
@@ -311,14 +323,15 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--codec", type=Path, default=CODEC)
     parser.add_argument("--json", action="store_true", help="report as JSON")
+    parser.add_argument("--video", action="store_true", help="videos, not images")
     parser.add_argument("--worker", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     args = parser.parse_args()
     be_quiet()
     use_threads(1)
     if args.worker:
-        print(json.dumps(work(args.seed, args.streams, args.codec, args.worker)))
+        print(json.dumps(work(args.seed, args.streams, args.codec, args.worker, args.video)))
         return 0
-    result = measure(args.streams, args.workers, args.seed, args.codec)
+    result = measure(args.streams, args.workers, args.seed, args.codec, args.video)
     if args.json:
         print(json.dumps(result, indent=2))
     else:

@@ -17,10 +17,10 @@ from components.environment import be_quiet
 from components.errors import CotamError
 
 COMMANDS = {
-    "encode": "compress an image, or a folder of them, into .cotam files",
-    "decode": "turn .cotam files into images",
-    "inspect": "say what a .cotam file holds",
-    "ask": "ask an MLLM about a .cotam file or an image",
+    "encode": "compress an image, a folder of them, or a video",
+    "decode": "turn .cotam and .cotamv files into images",
+    "inspect": "say what a .cotam or .cotamv file holds",
+    "ask": "ask an MLLM about an image or a video, coded or not",
     "shard": "pack a folder of images into shards to train on",
     "evaluate": "score an MLLM on what codecs left of the benchmarks",
     "analyze": "look inside a vision tower: information flow, attention distance, token similarity",

@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 PRETRAINED = ROOT / "pretrained"
 STATE = ROOT / ".cotam"
+CODING_CACHE = STATE / "cache/streams"
+"""Streams of images that were coded once (`components.evaluation.coding_cache`)."""
 
 
 def instance_name(codec: str | None = None, mllm: str | None = None) -> str:

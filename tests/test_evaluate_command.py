@@ -14,7 +14,7 @@ from components.evaluation.samples import read
 from components.evaluation.streams import Setting
 from components.files import sha256_tree
 from components.steps import run_step
-from tests.models import WIDTH
+from tests.models import WIDTH, tiny_llava_folder
 from tests.small_checkout import CODEC, MLLM, write_checkout, write_small_benchmarks
 
 QUALITIES = ["0", "9"]
@@ -41,10 +41,11 @@ def checkout(tmp_path_factory):
 
 
 @pytest.fixture
-def arguments(checkout):
+def arguments(checkout, tmp_path_factory):
     models = checkout.root / "pretrained"
     folders = {"--codec": models / "codec/elic-micro", "--mllm": models / "mllm/micro-llava"}
     folders["--benchmarks"] = checkout.benchmarks
+    folders["--cache"] = tmp_path_factory.mktemp("cache")
     return ["evaluate", *(str(word) for pair in folders.items() for word in pair)]
 
 
@@ -90,7 +91,7 @@ def test_it_finds_what_the_pipeline_finds(checkout, arguments, tmp_path, capsys)
 def test_it_prints_a_table_of_the_first_images_and_writes_nothing(checkout, arguments, capsys, monkeypatch):
     before = sha256_tree(checkout.root)
     monkeypatch.setenv("COLUMNS", "80")
-    assert cli.main([*arguments, "--images", "2", "--qualities", "9", "0", "9"]) == 0
+    assert cli.main([*arguments, "--images", "2", "--qualities", "9", "0", "9", "--no-cache"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "Scores of micro-llava and bits per pixel, 2 images"
     assert max(map(len, lines)) <= 80
@@ -100,6 +101,19 @@ def test_it_prints_a_table_of_the_first_images_and_writes_nothing(checkout, argu
     assert [len(row) for row in rows] == [8, 10, 9]
     assert "BD-rate" not in "".join(lines)
     assert sha256_tree(checkout.root) == before
+
+
+def test_another_mllm_on_the_same_images_costs_no_encoding(checkout, arguments, tmp_path, capsys):
+    other = tiny_llava_folder(tmp_path / "other-llava", seed=7)
+    counts = []
+    for extra in ([], ["--mllm", str(other)]):
+        assert cli.main([*arguments, "--images", "2", *extra, "--json"]) == 0
+        counts.append(json.loads(capsys.readouterr().out)["coding"])
+    settings = 2 * len(QUALITIES)
+    assert counts == [
+        {"encoded": settings, "from_cache": 0},
+        {"encoded": 0, "from_cache": settings},
+    ]
 
 
 def test_the_last_runs_adapter_is_taken_with_the_models_that_it_belongs_to(checkout, arguments, monkeypatch):
@@ -130,10 +144,13 @@ def test_the_table_shows_what_cotam_saves(capsys):
     rates = {name: {"value": None, "low": None, "high": None} for name in (*BENCHMARKS, "mean")}
     rates["mean"] = {"value": -31.0, "low": -37.0, "high": -24.0}
     methods = {"clean": entry(None, 90.0), "elic": entry(0.1, 60.0), "cotam": entry(0.11, 70.0, bd_rate=rates)}
-    command._print({"benchmarks": list(BENCHMARKS), "inputs": {"images": 1}, "codecs": {"elic": methods}})
+    coding = {"encoded": 3, "from_cache": 4}
+    summary = {"benchmarks": list(BENCHMARKS), "inputs": {"images": 1}, "codecs": {"elic": methods}, "coding": coding}
+    command._print(summary)
     out = capsys.readouterr().out
     assert [line.split()[0] for line in out.splitlines()[3:] if line.strip()][:1] == ["clean"]
     assert out.index("CoTAM") < out.index("ELIC")
+    assert "3 images encoded, 4 found in the cache." in out
     assert "BD-rate of CoTAM against ELIC, mean score, 95 % interval: -31.0 % (-37.0 to -24.0); below" in out
     (row,) = (line.split() for line in out.splitlines() if line.split()[:2] == ["BD-rate", "%"])
     assert row[2:] == [*"\N{EN DASH}" * 6, "\N{MINUS SIGN}31.0"]

@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from components.codec import level_map, tiles
+from components.codec import level_map, tiles, video
 from components.codec.architectures import AnyConfig, architecture_of
 from components.codec.config import STRIDE
 from components.codec.container import MAXIMUM_PIXELS, Header, check_size, pack, unpack
@@ -31,6 +31,7 @@ from components.codec.fast import FastTransforms, short_type
 from components.codec.folder import load_codec, model_id
 from components.codec.published import load_published
 from components.codec.transforms import VariableRate, latent_size
+from components.codec.video_container import MAXIMUM_VIDEO_PIXELS
 from components.codec.wire import Quantizer, Reader, Wire
 from components.errors import CotamError
 from components.weights import resolve
@@ -230,6 +231,20 @@ class Codec:
         """One result after another of streams that, decoded, need not fit into memory together."""
         for part in _portions(streams, portion):
             yield from self.decode(part)
+
+    def encode_video(
+        self,
+        frames: Sequence[Image.Image | NDArray[np.uint8]],
+        quality: int,
+        guidance: Sequence[Levels | None] | None = None,
+        times: Sequence[int] | None = None,
+    ) -> bytes:
+        """Code frames of one size into one `.cotamv` stream; see `components.codec.video.encode_video`."""
+        return video.encode_video(self, frames, quality, guidance, times)
+
+    def decode_video(self, stream: bytes, maximum_pixels: int = MAXIMUM_VIDEO_PIXELS) -> list[Decoded]:
+        """Every frame of a `.cotamv` stream; see `components.codec.video.decode_frames`, which gives them singly."""
+        return list(video.decode_frames(self, stream, maximum_pixels))
 
     def _check_origin(self, header: Header) -> None:
         if header.model_id != self.model_id:

@@ -5,6 +5,7 @@ be written, so that two different headers never mean the same.
 """
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from components.codec.config import STRIDE
 from components.errors import CotamError
 
 MAGIC = b"\xc0\x7a"
+VIDEO_MAGIC = b"\xc0\x7b"  # of `video_container`
 VERSION = 2
 MAXIMUM_PIXELS = 100_000_000
 MAXIMUM_SIDE = 0xFFFF
@@ -135,6 +137,8 @@ def _read_header(stream: bytes) -> tuple[Header, int]:
     version, quality = divmod(stream[2], 16) if len(stream) > 2 else (VERSION, 0)
     if stream.startswith(_OLD_MAGIC):
         version = 1
+    elif stream.startswith(VIDEO_MAGIC):
+        raise CotamError("This is a video, a .cotamv file, not an image.")
     elif not stream.startswith(MAGIC):
         raise CotamError("This is not a .cotam stream; make one with `cotam encode`.")
     if version < VERSION:
@@ -178,19 +182,28 @@ def read_stream(path: str | Path, maximum_pixels: int = MAXIMUM_PIXELS) -> bytes
     Raises:
         CotamError: it cannot be read, or `unpack` refuses it.
     """
+    return read_checked(path, MAGIC, lambda stream: unpack(stream, maximum_pixels))
+
+
+def read_checked(path: str | Path, magic: bytes, check: Callable[[bytes], object]) -> bytes:
+    """The bytes of a file that `check` accepts; one that does not begin with `magic` is not read on.
+
+    Raises:
+        CotamError: it cannot be read, or `check` raised it.
+    """
     try:
         with open(path, "rb") as file:
             stream = file.read(len(_OLD_MAGIC))
-            if stream.startswith(MAGIC):
+            if stream.startswith(magic):
                 stream += file.read()
     except FileNotFoundError:
         raise CotamError(f"{path} does not exist.") from None
     except IsADirectoryError:
-        raise CotamError(f"{path} is a folder, not a .cotam file.") from None
+        raise CotamError(f"{path} is a folder, not a {'.cotam' if magic == MAGIC else '.cotamv'} file.") from None
     except OSError as error:
         raise CotamError(f"{path} cannot be read ({error.strerror}).") from None
     try:
-        unpack(stream, maximum_pixels)
+        check(stream)
     except CotamError as error:
         raise CotamError(f"{path}: {error}") from None
     return stream

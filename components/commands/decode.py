@@ -1,13 +1,17 @@
-"""`cotam decode`: a .cotam file, or a folder of them -> image files that any viewer shows."""
+"""`cotam decode`: a .cotam file, a folder of them, or a video -> image files that any viewer shows."""
 
 import argparse
 import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from components.commands.options import add_codec_and_json, add_folders, at_least
 from components.errors import CotamError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FORMATS = {
     ".png": ("PNG", {}),
@@ -26,18 +30,22 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     """Describe the command."""
     parser = sub.add_parser(
         "decode",
-        help="turn .cotam files into images",
+        help="turn .cotam and .cotamv files into images",
         description="Turn a .cotam file into an image. The name that -o gives decides on the format: "
         f"{', '.join(FORMATS)}. All but JPEG keep what was decoded exactly. Of a folder, all .cotam files in it and in "
         "the folders below are decoded; an image that is already there and not older than its file is left as it is, "
-        "and an older one is only replaced with --overwrite, as it may be the original.",
+        "and an older one is only replaced with --overwrite, as it may be the original. Of a video, a .cotamv file, "
+        "all frames are decoded into a folder, 0000.png and so on.",
         epilog="examples:\n"
         "  cotam decode photo.cotam -o photo.png\n"
         "  cotam decode streams/ -o pictures/ --format webp --workers 2\n"
+        "  cotam decode clip.cotamv -o frames/\n"
         "  cat photo.cotam | cotam decode - -o - --format jpg > photo.jpg",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", type=Path, help="a .cotam file, a folder of them, or - (standard input)")
+    parser.add_argument(
+        "file", type=Path, help="a .cotam file, a folder of them, a .cotamv file, or - (standard input)"
+    )
     # No default: photo.png beside photo.cotam may well be the original.
     parser.add_argument(
         "-o",
@@ -51,7 +59,8 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         "--maximum-pixels",
         type=at_least(1),
         metavar="N",
-        help="refuse larger images before any memory is taken (default: 100 million)",
+        help="refuse larger images before any memory is taken (default: 100 million; of a video, all frames together: "
+        "400 million)",
     )
     parser.add_argument(
         "--format",
@@ -68,11 +77,15 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Decode and write."""
     from components.codec.container import MAXIMUM_PIXELS, read_stream, unpack
+    from components.codec.video_container import is_video
+    from components.commands import videos
     from components.commands.output import STANDARD, check_output, read_standard, say, write_output
 
     most = args.maximum_pixels or MAXIMUM_PIXELS
     if args.file.is_dir():
         return _run_folder(args, most)
+    if args.file != STANDARD and args.file.exists() and is_video(args.file):
+        return videos.decode(args)
     suffix = f".{args.format or 'png'}" if args.out == STANDARD else args.out.suffix.lower()
     if suffix not in FORMATS:
         known = ", ".join(FORMATS)
@@ -130,19 +143,24 @@ def _run_folder(args: argparse.Namespace, most: int) -> int:
 
 def _decoder(args: argparse.Namespace, most: int) -> Callable[[bytes, str], tuple[bytes, dict]]:
     """Load the codec; the function that turns a stream into an image file (by suffix) and says what it held."""
-    from PIL import Image
-
     from components.codec.codec import Codec
 
     codec = Codec.from_pretrained(args.codec, fast=args.fast)
 
     def decode(stream: bytes, suffix: str) -> tuple[bytes, dict]:
         [decoded] = codec.decode([stream], most)
-        kind, options = FORMATS[suffix]
-        file = io.BytesIO()
-        Image.fromarray(decoded.image).save(file, kind, **options)
         height, width = decoded.size
         report = {"codec": codec.model_id, "width": width, "height": height, "quality": decoded.quality}
-        return file.getvalue(), report
+        return picture_file(decoded.image, suffix), report
 
     return decode
+
+
+def picture_file(pixels: "np.ndarray", suffix: str) -> bytes:
+    """Pixels, uint8 (H, W, 3), as the bytes of an image file whose name ends in one of `FORMATS`."""
+    from PIL import Image
+
+    kind, options = FORMATS[suffix]
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **options)
+    return file.getvalue()

@@ -1,4 +1,4 @@
-"""`cotam encode`: any picture a person has, or a folder of them -> .cotam files."""
+"""`cotam encode`: any picture a person has, a folder of them, or a video -> .cotam and .cotamv files."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.commands.options import add_codec_and_json, add_folders
+from components.commands.options import add_codec_and_json, add_folders, at_least
 from components.errors import CotamError
 
 if TYPE_CHECKING:
@@ -21,18 +21,22 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     """Describe the command."""
     parser = sub.add_parser(
         "encode",
-        help="compress an image, or a folder of them, into .cotam files",
+        help="compress an image, a folder of them, or a video",
         description="Compress an image into a .cotam file. The first layers of a CLIP say which parts of it deserve "
         "more bits and which deserve fewer (`guidance` in params.yaml); --plain spends them evenly. Of a folder, all "
         "images in it and in the folders below are compressed; a file that is already there, not older than its image "
-        "and of the same codec and quality, is left as it is.",
+        "and of the same codec and quality, is left as it is. Of a video, or of a folder whose images are its frames "
+        "(when -o names a .cotamv file), frames spread evenly are compressed into one .cotamv file.",
         epilog="examples:\n"
         "  cotam encode photo.jpg -o photo.cotam --quality 4\n"
         "  cotam encode photos/ -o streams/ --workers 2\n"
+        "  cotam encode clip.mp4 -o clip.cotamv --frames 16 --quality 3\n"
         "  cat photo.jpg | cotam encode - -o - > photo.cotam",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("image", type=Path, help="JPEG, PNG, WebP, TIFF, ...; a folder of them; or - (standard input)")
+    parser.add_argument(
+        "image", type=Path, help="JPEG, PNG, WebP, TIFF, ...; a folder of them; a video; or - (standard input)"
+    )
     parser.add_argument(
         "-o",
         "--out",
@@ -46,6 +50,12 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         default=4,
         metavar="Q",
         help="0 (smallest file) to 9 (best image) (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=at_least(1),
+        metavar="N",
+        help="of a video: how many frames, spread evenly; a shorter one gives all (default: 16)",
     )
     parser.add_argument("--plain", action="store_true", help="the same quality everywhere, without a CLIP's guidance")
     parser.add_argument(
@@ -63,9 +73,14 @@ def _quality(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Encode, write, and say what it costs."""
+    from components.commands import videos
     from components.commands.output import STANDARD, check_output, read_standard, say, write_output
     from components.data.images import open_image
 
+    if videos.means_video(args.image, args.out):
+        return videos.encode(args)
+    if args.frames:
+        raise CotamError(f"{args.image} is no video; leave out --frames, or name a .cotamv file with -o.")
     if args.image.is_dir():
         return _run_folder(args)
     if args.out is None and args.image == STANDARD:
@@ -146,7 +161,7 @@ def _encoder(args: argparse.Namespace) -> "Callable[[Image], tuple[bytes, dict]]
     from components.codec.codec import Codec
 
     codec = Codec.from_pretrained(args.codec, fast=args.fast)
-    guide = None if args.plain else _guide()
+    guide = None if args.plain else settings_guide()
 
     def encode(image: "Image") -> tuple[bytes, dict]:
         levels = None if guide is None else guide([image])
@@ -156,7 +171,7 @@ def _encoder(args: argparse.Namespace) -> "Callable[[Image], tuple[bytes, dict]]
     return encode
 
 
-def _guide():
+def settings_guide():
     """The guidance of the settings."""
     from components import config
     from components.evaluation.coding import load_guide

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.paths import PRETRAINED, ROOT, Paths
+from components.paths import CODING_CACHE, PRETRAINED, ROOT, Paths
 
 if TYPE_CHECKING:
     from components.config import Settings
@@ -62,6 +62,15 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "-o", "--out", metavar="FOLDER", type=Path, help="keep the streams, the answers and summary.json in this folder"
     )
+    parser.add_argument(
+        "--cache",
+        metavar="FOLDER",
+        type=Path,
+        default=CODING_CACHE,
+        help="where streams are kept, so that another MLLM on the same images costs no encoding (default: "
+        ".cotam/cache/streams)",
+    )
+    parser.add_argument("--no-cache", action="store_true", help="encode everything, and keep nothing")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON (docs/summary-schema.md)")
 
 
@@ -142,6 +151,7 @@ def _contest(args: argparse.Namespace, settings: "Settings") -> "Contest":
         tower=resolve(settings.guidance.tower),
         guidance=settings.guidance.model_dump(exclude={"tower"}),
         qualities=sorted(set(args.qualities or settings.evaluation.qualities)),
+        cache=None if args.no_cache else args.cache,
     )
     contest.check_qualities()
     return contest
@@ -158,9 +168,11 @@ def _print(summary: dict[str, Any]) -> None:
     results = {method: by_mllm[mllm] for method, by_mllm in methods.items()}
     console = Console()
     console.print(_table(summary, results, codec, mllm))
+    coding = summary["coding"]
+    print(f"\n{coding['encoded']} images encoded, {coding['from_cache']} found in the cache.")
     if "cotam" in results:
         base, found = method_look(codec, codec).label, interval_text(bd_rate_of(results["cotam"], "mean"))
-        print(f"\nBD-rate of CoTAM against {base}, mean score, 95 % interval: {found}; below zero saves bits.")
+        print(f"BD-rate of CoTAM against {base}, mean score, 95 % interval: {found}; below zero saves bits.")
 
 
 def _table(summary: dict[str, Any], results: dict[str, Any], codec: str, mllm: str):

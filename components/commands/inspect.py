@@ -1,4 +1,4 @@
-"""`cotam inspect`: what .cotam files say of themselves, without decoding them (and without importing torch)."""
+"""`cotam inspect`: what .cotam and .cotamv files say of themselves; nothing is decoded, nor torch imported."""
 
 import argparse
 import json
@@ -12,18 +12,20 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     """Describe the command."""
     parser = sub.add_parser(
         "inspect",
-        help="say what a .cotam file holds",
-        description="Read the headers of .cotam files. Nothing is decoded, so the checksum is shown, not verified; "
-        "cotam decode verifies it.",
+        help="say what a .cotam or .cotamv file holds",
+        description="Read the headers of .cotam and .cotamv files. Nothing is decoded, so the checksum is shown, not "
+        "verified; cotam decode verifies it.",
         epilog="example:\n  cotam inspect photo.cotam",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a .cotam file, or several")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="a .cotam or .cotamv file, or several")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object per file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Describe every file that can be read; name those that cannot, and then fail."""
+    from components.commands import videos
+
     found, failed = [], False
     for path in args.files:
         try:
@@ -34,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(found, indent=2))
     elif found:
-        print("\n\n".join(_lines(report) for report in found))
+        print("\n\n".join(videos.lines(report) if "frames" in report else _lines(report) for report in found))
     return int(failed)
 
 
@@ -42,10 +44,14 @@ def describe(path: Path) -> dict:
     """The header of a file and its sizes.
 
     Raises:
-        CotamError: it cannot be read, or is no whole `.cotam` file.
+        CotamError: it cannot be read, or is no whole `.cotam` or `.cotamv` file.
     """
     from components.codec.container import MAXIMUM_SIDE, VERSION, read_stream, unpack
+    from components.codec.video_container import is_video
+    from components.commands import videos
 
+    if path.is_file() and is_video(path):
+        return videos.describe(path)
     stream = read_stream(path, MAXIMUM_SIDE**2)  # nothing of the image's size is made here
     header, payload = unpack(stream, MAXIMUM_SIDE**2)
     pixels = header.width * header.height

@@ -1,7 +1,11 @@
 """One way to encode and decode pictures for all compared methods: the codec with and without guidance, JPEG, WebP."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,22 +14,63 @@ from components.baselines import conventional
 from components.codec import container
 from components.evaluation.pictures import Pictures
 from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
+from components.files import sha256_tree
+from components.weights import resolve
 
 if TYPE_CHECKING:
     from components.codec import Codec, Decoded
+    from components.evaluation.coding_cache import CodingCache
 
 PORTION = 32  # pictures that are coded together
 
-Guide = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.int8]]]
-"""Pictures -> their level maps, (rows, columns) in {-1, 0, 1} each (paper, section 3.2)."""
+
+class Guide:
+    """Pictures -> their level maps, int8 (rows, columns) in {-1, 0, 1} each (paper, section 3.2).
+
+    Args:
+        tower: a CLIP's folder; loaded when the first picture comes.
+        settings: `layers`, `grid`, `k` and `scope` of the settings' `guidance` section.
+    """
+
+    def __init__(self, tower: Path, settings: Mapping[str, Any]):
+        self._folder = tower
+        self._settings = dict(settings)
+
+    @cached_property
+    def _tower(self):
+        from components.vision import load_tower
+
+        return load_tower(self._folder)
+
+    @cached_property
+    def identity(self) -> str:
+        """Changes when the maps would: a hash of the tower's files and of the settings."""
+        known = self._settings | {"tower": sha256_tree(self._folder)}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int8]]:
+        from components.codec.guidance import guide_scoped
+
+        return guide_scoped(self._tower, pictures, **self._settings)
 
 
 class Coder:
-    """The methods of one codec. `guide` is needed to encode as `cotam`, and for nothing else."""
+    """The methods of one codec.
 
-    def __init__(self, codec: "Codec", guide: Guide | None = None):
+    Args:
+        codec: the codec.
+        guide: needed to encode as `cotam`, and for nothing else.
+        cache: where streams of the codec are kept and found again; None: everything is coded.
+
+    Attributes:
+        encoded: pictures that the codec coded; those that the cache had do not count.
+    """
+
+    def __init__(self, codec: "Codec", guide: Guide | None = None, cache: "CodingCache | None" = None):
         self.codec = codec
         self.guide = guide
+        self.cache = cache
+        self.encoded = 0
 
     def encode(self, setting: Setting, pictures: Pictures) -> Files:
         """A file per picture."""
@@ -36,9 +81,18 @@ class Coder:
         files: Files = {}
         for names in portions(pictures):
             portion = [pictures[name] for name in names]
-            levels = self.guide(portion) if setting.method == COTAM else None
-            files |= zip(names, self.codec.encode(portion, quality, levels), strict=True)
+            guide = self.guide if setting.method == COTAM else None
+            files |= zip(names, self._streams(portion, quality, guide), strict=True)
         return files
+
+    def _streams(self, pictures: Sequence[NDArray[np.uint8]], quality: int, guide: Guide | None) -> list[bytes]:
+        if self.cache is None:
+            self.encoded += len(pictures)
+            return self.codec.encode(pictures, quality, guide(pictures) if guide else None)
+        before = self.cache.encoded
+        streams = self.cache.encode(self.codec, pictures, quality, guide)
+        self.encoded += self.cache.encoded - before
+        return streams
 
     def decode(self, files: Files) -> "dict[str, Decoded]":
         """What the codec makes of its files."""
@@ -61,12 +115,8 @@ def header_bits(setting: Setting, content: bytes) -> int:
 
 
 def load_guide(tower, *, layers: Sequence[int], grid: int, k: float, scope: str = "hierarchical") -> Guide:
-    """The settings' `guidance` section, whose `tower` is a CLIP's folder, as a function."""
-    from components.codec.guidance import guide_scoped
-    from components.vision import load_tower
-
-    opened = load_tower(tower)
-    return lambda pictures: guide_scoped(opened, pictures, grid, k, layers, scope)
+    """The settings' `guidance` section, whose `tower` is a CLIP's folder or name (`components.weights.resolve`)."""
+    return Guide(resolve(tower), {"layers": list(layers), "grid": grid, "k": k, "scope": scope})
 
 
 def portions(names: Pictures | Files) -> Iterator[list[str]]:

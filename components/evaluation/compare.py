@@ -14,6 +14,7 @@ from components.codec.architectures import AnyConfig, read_config
 from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.coding import Coder, load_guide
+from components.evaluation.coding_cache import CodingCache
 from components.evaluation.evaluate import Models, evaluate, scores_json
 from components.evaluation.metrics import flat_metrics, points_of
 from components.evaluation.pictures import benchmark_names, benchmark_pictures
@@ -39,6 +40,7 @@ class Contest:
         tower: the CLIP that guides.
         guidance: `layers`, `grid` and `k` of the settings.
         qualities: of the codec, rising.
+        cache: where streams are kept and found again; None: everything is coded.
     """
 
     codec: Path
@@ -48,6 +50,7 @@ class Contest:
     tower: Path
     guidance: Mapping[str, Any]
     qualities: Sequence[int]
+    cache: Path | None = None
 
     def check_qualities(self) -> None:
         """Raises CotamError: the codec is none, or does not have one of the qualities."""
@@ -71,7 +74,8 @@ class Contest:
         from components.codec import Codec
 
         guide = load_guide(self.tower, **self.guidance) if self.adapter else None
-        return Coder(Codec.from_pretrained(self.codec), guide)
+        cache = CodingCache(self.cache) if self.cache else None
+        return Coder(Codec.from_pretrained(self.codec), guide, cache)
 
     def _codec_config(self) -> AnyConfig:
         try:
@@ -94,7 +98,8 @@ def compare(
         replicates, seed: of the bootstrap behind the intervals.
 
     Returns:
-        A summary (docs/summary-schema.md) of this codec and this MLLM alone.
+        A summary (docs/summary-schema.md) of this codec and this MLLM alone, and under `coding` how many images were
+        `encoded` for it, and how many `from_cache`.
 
     Raises:
         CotamError: something is missing, damaged, or does not fit.
@@ -122,7 +127,9 @@ def compare(
     rates = {"codec": codec, "styles": rates_of_styles(pictures, coded)}
     entries = summarise_pair(codec, rates, scores, replicates, seed)
     by_mllm = {method: {mllm: entry} for method, entry in entries.items()}
-    return {"schema": SCHEMA, "benchmarks": list(BENCHMARKS), "codecs": {codec: by_mllm}}
+    encoded = sum(result.encoded for result in coded.values())
+    coding = {"encoded": encoded, "from_cache": len(jobs) * len(pictures[STYLE]) - encoded}
+    return {"schema": SCHEMA, "benchmarks": list(BENCHMARKS), "codecs": {codec: by_mllm}, "coding": coding}
 
 
 def first_images(benchmarks: Path, count: int, folder: Path) -> Path:

@@ -30,12 +30,16 @@ class Job:
 
 @dataclass(frozen=True)
 class Coded:
-    """Files, and a number for each: bits of the whole file, bits of its header, PSNR in dB."""
+    """Files, and a number for each: bits of the whole file, bits of its header, PSNR in dB.
+
+    `encoded` of the files were made; the others were found in the coder's cache.
+    """
 
     files: Files
     bits: list[int]
     header_bits: list[int]
     psnr: list[float]
+    encoded: int = 0
 
 
 def settings_of(codec: str, qualities: Mapping[str, Sequence[int]]) -> list[Setting]:
@@ -57,6 +61,7 @@ def jobs_of(settings: Iterable[Setting], styles: Iterable[str], photographs: boo
 
 def code(coder: Coder, setting: Setting, pictures: Pictures) -> Coded:
     """Encode, decode, measure."""
+    before = coder.encoded
     files = coder.encode(setting, pictures)
     decoded = coder.pictures(setting, files)
     return Coded(
@@ -64,6 +69,7 @@ def code(coder: Coder, setting: Setting, pictures: Pictures) -> Coded:
         bits=[8 * len(content) for content in files.values()],
         header_bits=[header_bits(setting, content) for content in files.values()],
         psnr=[round(psnr(pictures[name], decoded[name]), 4) for name in files],
+        encoded=coder.encoded - before,
     )
 
 

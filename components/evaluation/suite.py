@@ -19,6 +19,7 @@ from loguru import logger
 from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.bridge import Cotam
+from components.evaluation.layouts import CheckedTasks
 
 if TYPE_CHECKING:
     from components.mllm import Mllm, View
@@ -61,7 +62,7 @@ class Suite:
         """Load the documents.
 
         Raises:
-            CotamError: a benchmark's file is missing.
+            CotamError: a benchmark's file, or a column of it, is missing.
         """
         missing = [name for name in BENCHMARKS if not (folder / f"{name}.jsonl").is_file()]
         if missing:
@@ -72,7 +73,9 @@ class Suite:
         # In memory, and without the user's Hugging Face cache: what was cached from another run is never read.
         with tempfile.TemporaryDirectory() as cache, _silence():
             self.tasks = get_task_dict([_task(name, folder, cache) for name in BENCHMARKS], manager)
-        self.model.task_dict = {name: task.dataset for name, task in self.tasks.items()}
+        self.model.task_dict = CheckedTasks()
+        for name, task in self.tasks.items():
+            self.model.task_dict[name] = task.dataset
         for task in self.tasks.values():
             task.set_config("num_fewshot", 0)
 

@@ -2,7 +2,8 @@
 
 from components.mllm.loading import FAMILIES, load_mllm
 from components.mllm.mllm import Mllm
+from components.mllm.seeing import see
 from components.mllm.view import Entry, View
 from components.mllm.visual import Kind, Seen, Visual
 
-__all__ = ["FAMILIES", "Entry", "Kind", "Mllm", "Seen", "View", "Visual", "load_mllm"]
+__all__ = ["FAMILIES", "Entry", "Kind", "Mllm", "Seen", "View", "Visual", "load_mllm", "see"]

@@ -1,0 +1,253 @@
+"""Two further benchmarks over scenes, beside the six: several images to a question (MMMU), and videos (Video-MME).
+
+    python -m components.evaluation.further data/benchmarks/further --count 60
+
+Both are parquet files with the columns of the originals, scored by lmms-eval's own functions (tasks/mmmu.yaml,
+tasks/videomme.yaml), and besides them `prompt`, `family` and `level` as the six have. They do not enter the mean. A
+clip is an animated PNG, which holds its frames without loss in one file.
+"""
+
+import argparse
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from components.files import atomic_dir
+from components.progress import track
+from components.scenes import Scene, render, sample_scene
+from components.scenes import moving as clips
+from components.scenes.questions import INSTRUCTIONS, LETTERS, Fact, Question
+from components.scenes.world import DIGITS, SHAPES
+
+STYLES = ("bench", "train")
+FIRST_SCENE = 500_000  # of a seed's million; the six benchmarks take theirs from the start
+FRAMES = 16
+SLOTS = 7  # columns for images that MMMU has
+PLACES = ("first", "second", "third")
+LEVELS = {"which_text": "low", "same_background": "low", "which_shape": "high", "which_more": "cross", "total": "cross"}
+TASK_TYPES = {
+    "background": "Spatial Perception",
+    "scene": "Object Recognition",
+    "colour": "Attribute Perception",
+    "direction": "Action Recognition",
+    "moves": "Temporal Perception",
+    "count_moving": "Counting Problem",
+    "first": "Temporal Reasoning",
+    "last": "Temporal Reasoning",
+    "before": "Temporal Reasoning",
+}
+"""Question family -> the category of Video-MME that it stands for."""
+
+Document = dict[str, Any]
+
+
+def several_facts(scenes: Sequence[Scene]) -> list[Fact]:
+    """What can be asked of two or three scenes together, that one of them does not tell."""
+    places = PLACES[: len(scenes)]
+    found = []
+    texts = [scene.text.value if scene.text else None for scene in scenes]
+    for place, scene in zip(places, scenes, strict=True):
+        if scene.text and texts.count(scene.text.value) == 1:
+            what = "number" if scene.text.value in DIGITS else "word"
+            question = f"which picture shows the {what} {scene.text.value} ?"
+            found.append(Fact("which_text", question, "", place, places))
+    shapes = [{obj.shape for obj in scene.objects} for scene in scenes]
+    for shape in SHAPES:
+        holders = [place for place, held in zip(places, shapes, strict=True) if shape in held]
+        if len(holders) == 1:
+            found.append(Fact("which_shape", f"which picture shows a {shape} ?", "", holders[0], places))
+    counts = [len(scene.objects) for scene in scenes]
+    if counts.count(max(counts)) == 1:
+        found.append(
+            Fact("which_more", "which picture has most objects ?", "", places[int(np.argmax(counts))], places)
+        )
+    same = len({scene.tint for scene in scenes}) == 1
+    found.append(
+        Fact("same_background", "are the backgrounds the same colour ?", "", "yes" if same else "no", ("yes", "no"))
+    )
+    found.append(Fact("total", "how many objects are there in all pictures ?", "", str(sum(counts)), ()))
+    return found
+
+
+@dataclass
+class _Balance:
+    """Takes what was asked least so far: first the family, then the answer."""
+
+    rng: np.random.Generator
+    asked: Counter
+
+    def choose(self, facts: Sequence[Fact]) -> Fact:
+        facts = self._least(facts, lambda fact: ("family", fact.family))
+        facts = self._least(facts, lambda fact: (fact.family, fact.value))
+        fact = facts[int(self.rng.integers(len(facts)))]
+        self.asked["family", fact.family] += 1
+        self.asked[fact.family, fact.value] += 1
+        return fact
+
+    def _least(self, facts: Sequence[Fact], of: Callable[[Fact], tuple]) -> list[Fact]:
+        fewest = min(self.asked[of(fact)] for fact in facts)
+        facts = [fact for fact in facts if self.asked[of(fact)] == fewest]
+        names = sorted({of(fact) for fact in facts})
+        chosen = names[int(self.rng.integers(len(names)))]
+        return [fact for fact in facts if of(fact) == chosen]
+
+
+def mmmu_documents(count: int, style: str, seed: int, side: int) -> Iterator[Document]:
+    """`count` questions about two or three pictures each; a pure function of the arguments."""
+    balance = _Balance(np.random.default_rng([seed, STYLES.index(style), 100]), Counter())
+    number = seed * 1_000_000 + FIRST_SCENE
+    for index in range(count):
+        scenes = [sample_scene(number + k, "test", style, side) for k in range(2 + index % 2)]
+        number += len(scenes)
+        fact = balance.choose(several_facts(scenes))
+        options = [fact.values[k] for k in balance.rng.permutation(len(fact.values))]
+        pictures = [_png(render(scene)) for scene in scenes]
+        marks = " ".join(f"<image {k + 1}>" for k in range(len(scenes)))
+        closed = bool(options)
+        yield {
+            "id": f"validation_Scenes_{index + 1}",
+            "question": f"{marks} {fact.question}",
+            "options": str(options),
+            "explanation": "",
+            **{f"image_{k + 1}": pictures[k] if k < len(pictures) else None for k in range(SLOTS)},
+            "img_type": "['Scenes']",
+            "answer": LETTERS[options.index(fact.value)] if closed else fact.value,
+            "topic_difficulty": "Easy",
+            "question_type": "multiple-choice" if closed else "open",
+            "subfield": fact.family,
+            "prompt": _prompt(fact.question, options),
+            "family": fact.family,
+            "level": LEVELS[fact.family],
+        }
+
+
+def videomme_documents(count: int, style: str, seed: int, side: int) -> Iterator[tuple[Document, clips.Clip]]:
+    """A question and its clip, `count` clips with two questions each; a pure function of the arguments."""
+    balance = _Balance(np.random.default_rng([seed, STYLES.index(style), 101]), Counter())
+    for index in range(count):
+        clip = clips.sample_clip(seed * 1_000_000 + index, "test", style, side)
+        facts = clips.facts(clip)
+        for number in range(2):
+            fact = balance.choose(facts)
+            facts = [other for other in facts if other.family != fact.family]
+            question = _choice(fact, balance.rng)
+            options = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
+            yield (
+                {
+                    "video_id": f"{index:03d}",
+                    "duration": "short",
+                    "domain": "Life Record",
+                    "sub_category": "Daily Life",
+                    "url": "",
+                    "videoID": f"clip-{index:06d}",
+                    "question_id": f"{index:03d}-{number + 1}",
+                    "task_type": TASK_TYPES[fact.family],
+                    "question": fact.question,
+                    "options": options,
+                    "answer": question.answer,
+                    "prompt": question.prompt,
+                    "family": fact.family,
+                    "level": clips.LEVELS[fact.family],
+                },
+                clip,
+            )
+
+
+def _choice(fact: Fact, rng: np.random.Generator) -> Question:
+    """A choice among options; of yes or no, too, as Video-MME has letters only."""
+    if fact.values != ("yes", "no"):
+        return clips.ask(fact, "choice", rng)
+    options = tuple(fact.values[k] for k in rng.permutation(2))
+    answer = LETTERS[options.index(fact.value)]
+    prompt = _prompt(fact.question, options)
+    return Question(fact.family, clips.LEVELS[fact.family], "choice", prompt, answer, options, fact.question)
+
+
+def _prompt(question: str, options: Sequence[str]) -> str:
+    """What a micro MLLM is asked, word for word, in the form of the six benchmarks."""
+    if not options:
+        return f"{question} {INSTRUCTIONS['short']}"
+    listed = " ".join(f"{letter} . {option}" for letter, option in zip(LETTERS, options, strict=False))
+    return f"{question} {listed} {INSTRUCTIONS['choice']}"
+
+
+def vocabulary() -> list[str]:
+    """Every word of both benchmarks, sorted."""
+    words = {*clips.moving_vocabulary(), *PLACES, *map(str, range(10))}
+    for question in ("which picture shows the number word a has most objects", "are the backgrounds same in all"):
+        words.update(question.split())
+    return sorted({*words, "pictures"})
+
+
+def write_further(folder: Path, count: int, style: str, seed: int, side: int) -> None:
+    """Write mmmu.parquet, videomme.parquet and videos/clip-NNNNNN.apng into a folder, which is replaced.
+
+    Args:
+        folder: where to.
+        count: questions about several pictures, and clips (with two questions each).
+        style, seed, side: of the scenes.
+    """
+    from datasets import Dataset, Features, Value, disable_progress_bars
+    from datasets import Image as ImageColumn
+    from datasets import List as ListColumn
+
+    disable_progress_bars()
+    with atomic_dir(folder) as temporary:
+        (temporary / "videos").mkdir()
+        several = list(track(mmmu_documents(count, style, seed, side), "drawing several pictures a question", count))
+        features = {name: ImageColumn() if name.startswith("image_") else Value("string") for name in several[0]}
+        Dataset.from_list(several, Features(features)).to_parquet(temporary / "mmmu.parquet")
+        asked = []
+        for document, clip in track(videomme_documents(count, style, seed, side), "drawing clips", 2 * count):
+            asked.append(document)
+            path = temporary / f"videos/{document['videoID']}.apng"
+            if not path.exists():
+                path.write_bytes(animated([render(scene) for scene in clip.frames(FRAMES)]))
+        features = {name: Value("string") for name in asked[0]} | {"options": ListColumn(Value("string"))}
+        Dataset.from_list(asked, Features(features)).to_parquet(temporary / "videomme.parquet")
+
+
+def animated(frames: Sequence[np.ndarray]) -> bytes:
+    """An animated PNG, a quarter of a second a frame, without loss."""
+    import av  # not Pillow, which leaves out a frame that is the same as the last
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="apng") as container:
+        stream = container.add_stream("apng", rate=4)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "rgb24"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _png(pixels: np.ndarray) -> dict[str, Any]:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+def main() -> None:
+    """Write both benchmarks."""
+    parser = argparse.ArgumentParser(
+        description="Write both further benchmarks over scenes.",
+        epilog="example: python -m components.evaluation.further data/benchmarks/further --count 60",
+    )
+    parser.add_argument("folder", type=Path, help="replaced, if it is there")
+    parser.add_argument("--count", type=int, default=60, help="questions about several pictures, and clips")
+    parser.add_argument("--style", choices=STYLES, default="bench")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--side", type=int, default=128, help="of a picture, in pixels")
+    args = parser.parse_args()
+    write_further(args.folder, args.count, args.style, args.seed, args.side)
+
+
+if __name__ == "__main__":
+    main()

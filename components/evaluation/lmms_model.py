@@ -1,0 +1,313 @@
+"""`lmms-eval --model cotam`: an MLLM that sees the pictures and videos of any task through a codec.
+
+    lmms-eval --model cotam --model_args mllm=llava-hf/llava-1.5-7b-hf,codec=...,adapter=...,quality=4 --tasks mme,pope
+
+Registered by the entry point group `lmms_eval.models` (`lmms_plugin.py`). Every picture is coded once
+(`coding_cache.py`), however many questions, tasks and MLLMs ask about it.
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from accelerate import Accelerator
+from lmms_eval.api.instance import Instance
+from lmms_eval.api.model import lmms
+from numpy.typing import NDArray
+from PIL import Image
+
+from components.errors import CotamError
+from components.evaluation.coding import load_guide
+from components.evaluation.coding_cache import CodingCache
+from components.evaluation.layouts import CheckedTasks
+from components.files import write_json
+from components.mllm import Kind, see
+from components.paths import CODING_CACHE, PRETRAINED, Paths
+
+if TYPE_CHECKING:
+    from components.mllm import Seen
+
+PICTURES_AT_ONCE = 64  # pictures and frames that are in memory together,
+PIXELS_AT_ONCE = 1 << 26  # and their pixels
+NONE = "none"
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What a question is about: its kind, and its pictures or frames, uint8 (H, W, 3)."""
+
+    kind: Kind
+    pictures: tuple[NDArray[np.uint8], ...]
+
+    @property
+    def pixels(self) -> int:
+        """Of all pictures together."""
+        return sum(one.shape[0] * one.shape[1] for one in self.pictures)
+
+    @cached_property
+    def key(self) -> Hashable:
+        """Equal for equal pictures."""
+        digests = (hashlib.sha256(np.ascontiguousarray(one).data).digest() for one in self.pictures)
+        return self.kind, tuple(one.shape for one in self.pictures), tuple(digests)
+
+
+def _exits(method: Callable) -> Callable:
+    """Have a CotamError end lmms-eval with its sentence: what else is raised, it prints, and then exits with 0."""
+
+    @wraps(method)
+    def run(*args, **kwargs):
+        try:
+            return method(*args, **kwargs)
+        except CotamError as error:
+            sys.exit(f"cotam: {error}")
+
+    return run
+
+
+class _Tasks(CheckedTasks):
+    __setitem__ = _exits(CheckedTasks.__setitem__)
+
+
+class CotamModel(lmms):
+    """lmms-eval's model interface around a codec, an MLLM and, if there is one, an adapter.
+
+    Args (of --model_args):
+        mllm: a folder or a Hugging Face name.
+        codec: a folder, or models:/NAME@champion; `none`: the pictures as they are.
+        adapter: of this codec and this MLLM; without one the MLLM sees decoded pixels alone.
+        quality: 0 (fewest bits) to 9.
+        guidance: whether a CLIP guides the codec (`guidance` in params.yaml); by default with an adapter only.
+        frames: taken of a video, spread evenly.
+        cache: the folder where streams are kept; `none`: everything is coded.
+        scenes: where the tasks over scenes find the pictures and clips that they name.
+        report: a JSON file for what was coded: bits, pixels, pictures encoded and found in the cache.
+        dtype, device_map: of the MLLM, as `load_mllm` takes them.
+        batch_size: questions at a time; lmms-eval's own option --batch_size.
+        device, max_batch_size: lmms-eval's options; the former places the codec.
+
+    Exits with one sentence where something is missing, damaged, or does not fit.
+    """
+
+    @_exits
+    def __init__(
+        self,
+        mllm: str = str(PRETRAINED / "mllm/micro-llava"),
+        codec: str = str(PRETRAINED / "codec/elic-micro"),
+        adapter: str | None = None,
+        quality: int = 4,
+        guidance: bool | None = None,
+        frames: int = 16,
+        cache: str = str(CODING_CACHE),
+        scenes: str = str(Paths().benchmarks),
+        report: str | None = None,
+        dtype: str | None = None,
+        device_map: str | None = None,
+        batch_size: int | str = 64,
+        device: str | None = None,
+        max_batch_size: int | None = None,
+        **unknown: Any,
+    ):
+        super().__init__()
+        if unknown:
+            raise CotamError(f"There is no model argument {next(iter(unknown))!r}; see docs/lmms-eval.md.")
+        self.task_dict = _Tasks()
+        self.accelerator = Accelerator()
+        self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
+        self.quality, self.frames, self.scenes, self.report = int(quality), int(frames), Path(scenes), report
+        self.codec = self.adapter = self.guide = self.cache = None
+        if codec == NONE and adapter:
+            raise CotamError("An adapter reads a decoded latent; name a codec, or leave out the adapter.")
+        from components.mllm import load_mllm
+
+        if self._world_size > 1 and device_map is None and self.accelerator.device.type == "cuda":
+            device_map = {"": self.accelerator.local_process_index}  # every process has a card of its own
+        batch = 64 if str(batch_size).startswith("auto") else int(batch_size)
+        self.mllm = load_mllm(mllm, batch, dtype=dtype, device_map=device_map)
+        if codec != NONE:
+            self._load(codec, adapter, guidance, cache, device)
+        self.coded: dict[bytes, tuple[int, int]] = {}  # of every distinct picture its bits and pixels
+
+    def _load(self, codec: str, adapter: str | None, guidance: bool | None, cache: str, device: str | None) -> None:
+        """Everything that stands between a picture and the MLLM."""
+        from components import config
+        from components.adapter import LatentAdapter
+        from components.codec import Codec
+        from components.mllm.showing import check_fit
+        from components.weights import resolve
+
+        self.codec = Codec.from_pretrained(codec, device=device or self.accelerator.device)
+        if not 0 <= self.quality < self.codec.config.qualities:
+            raise CotamError(
+                f"There is no quality {self.quality}; choose 0 (fewest bits) to {self.codec.config.qualities - 1}."
+            )
+        if adapter:
+            self.adapter = LatentAdapter.load(resolve(adapter))
+            check_fit(self.adapter, self.codec.config.latent_channels, self.mllm.tower)
+        if guidance if guidance is not None else bool(adapter):
+            self.guide = load_guide(**config.load().guidance.model_dump())
+        self.cache = None if cache == NONE else CodingCache(cache)
+
+    @_exits
+    def generate_until(self, requests: list[Instance]) -> list[str]:
+        """Answer every request, greedily; requests about one picture or video see it once."""
+        answers: list[str] = []
+        for part in self._parts(requests):
+            answers += self._answer(part)
+        self._say()
+        return answers
+
+    def _parts(self, requests: Sequence[Instance]) -> Iterator[list[tuple[Instance, Shown]]]:
+        """Cut requests, in their order, where their pictures would become too many to hold."""
+        part: list[tuple[Instance, Shown]] = []
+        held: dict[Hashable, Shown] = {}
+        for request in requests:
+            shown = self._shown(request)
+            if shown.key not in held and part:
+                together = [*held.values(), shown]
+                pictures = sum(len(one.pictures) for one in together)
+                if pictures > PICTURES_AT_ONCE or sum(one.pixels for one in together) > PIXELS_AT_ONCE:
+                    yield part
+                    part, held = [], {}
+            part.append((request, held.setdefault(shown.key, shown)))
+        if part:
+            yield part
+
+    def _answer(self, part: Sequence[tuple[Instance, Shown]]) -> list[str]:
+        distinct = list({id(shown): shown for _, shown in part}.values())
+        seen = dict(zip(map(id, distinct), self._see(distinct), strict=True))
+        answers: dict[int, str] = {}
+        by_length: dict[int, list[int]] = {}
+        for index, (request, _) in enumerate(part):
+            by_length.setdefault(_new_tokens(request), []).append(index)
+        for new_tokens, indices in by_length.items():
+            views = [seen[id(part[index][1])] for index in indices]
+            prompts = [self._prompt(part[index][0].args[0]) for index in indices]
+            answers |= zip(indices, self.mllm.answer(views, prompts, new_tokens), strict=True)
+        for index, (request, _) in enumerate(part):
+            answers[index] = _until(answers[index], request.args[1].get("until"))
+            self.cache_hook.add_partial("generate_until", request.args[:2], answers[index])
+        return [answers[index] for index in range(len(part))]
+
+    def _prompt(self, text: str) -> str:
+        """Without marks for pictures: where they stand is the chat template's affair."""
+        processor = self.mllm.processor
+        for token in (getattr(processor, "image_token", None), getattr(processor, "video_token", None)):
+            text = text.replace(token, "") if token else text
+        return text.strip()
+
+    def _shown(self, request: Instance) -> Shown:
+        """What a request is about, opened."""
+        _, _, doc_to_visual, number, task, split = request.args
+        visuals = doc_to_visual(self.task_dict[task][split][number])
+        visuals = [visuals] if isinstance(visuals, str | Image.Image) else list(visuals or ())
+        if not visuals:
+            raise CotamError(f"Question {number} of {task} has no picture; cotam answers questions about pictures.")
+        visuals = [self._file(visual) if isinstance(visual, str) else visual for visual in visuals]
+        if len(visuals) == 1 and isinstance(visuals[0], Path) and _is_video(visuals[0]):
+            return Shown(Kind.VIDEO, _frames(visuals[0], self.frames))
+        pictures = tuple(self._picture(visual) for visual in visuals)
+        return Shown(Kind.IMAGE if len(pictures) == 1 else Kind.IMAGES, pictures)
+
+    def _file(self, name: str) -> Path:
+        """A file that a task shows; tasks over scenes give its name alone."""
+        if Path(name).suffix or Path(name).exists():
+            return Path(name)
+        clip = self.scenes / f"further/videos/{name}.apng"
+        return clip if clip.exists() else self.scenes / f"bench/images/{name}.png"
+
+    def _picture(self, visual: Any) -> NDArray[np.uint8]:
+        if isinstance(visual, Path):
+            from components.data.images import open_image
+
+            visual = open_image(visual)
+        if isinstance(visual, Image.Image):
+            return np.array(visual.convert("RGB"))
+        if isinstance(visual, np.ndarray) and visual.dtype == np.uint8 and visual.ndim == 3:
+            return visual
+        raise CotamError(f"A task shows {type(visual).__name__}; cotam takes pictures, and the names of videos.")
+
+    def _see(self, shown: Sequence[Shown]) -> "list[Seen]":
+        """What the MLLM sees of them, after the codec."""
+        pictures = [one for group in shown for one in group.pictures]
+        received = iter(pictures if self.codec is None else self.codec.decode(self._encode(pictures)))
+        groups = [[next(received) for _ in group.pictures] for group in shown]
+        seen: dict[int, Seen] = {}
+        for kind in {group.kind for group in shown}:
+            places = [place for place, group in enumerate(shown) if group.kind is kind]
+            chosen = [groups[place] for place in places]
+            seen |= zip(places, see(self.mllm, kind, chosen, self.adapter), strict=True)
+        return [seen[place] for place in range(len(shown))]
+
+    def _encode(self, pictures: list[NDArray[np.uint8]]) -> list[bytes]:
+        if self.cache is None:
+            levels = None if self.guide is None else self.guide(pictures)
+            streams = self.codec.encode(pictures, self.quality, levels)
+        else:
+            streams = self.cache.encode(self.codec, pictures, self.quality, self.guide)
+        for picture, stream in zip(pictures, streams, strict=True):
+            name = hashlib.sha256(stream).digest()
+            self.coded[name] = 8 * len(stream), picture.shape[0] * picture.shape[1]
+        return streams
+
+    def _say(self) -> None:
+        """What has been coded so far, on standard error and in the report."""
+        if self.codec is None:
+            return
+        bits, pixels = map(sum, zip(*self.coded.values(), strict=True))
+        found = {"pictures": len(self.coded), "bits": bits, "pixels": pixels, "bpp": bits / pixels}
+        counts = ""
+        if self.cache:
+            found |= {"encoded": self.cache.encoded, "from_cache": self.cache.found}
+            counts = f"; {self.cache.encoded} encoded, {self.cache.found} found in the cache"
+        print(
+            f"cotam: {len(self.coded)} distinct streams at quality {self.quality}, "
+            f"{found['bpp']:.4f} bits per pixel{counts}",
+            file=sys.stderr,
+        )
+        if self.report and self.rank == 0:
+            write_json(self.report, found)
+
+    @_exits
+    def loglikelihood(self, requests: list[Instance]) -> NoReturn:
+        """Not a way in which this model is asked."""
+        raise CotamError("cotam generates answers; choose tasks whose output_type is generate_until.")
+
+    @_exits
+    def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
+        """Not a way in which this model is asked."""
+        raise CotamError("cotam answers in one round; choose tasks whose output_type is generate_until.")
+
+
+@lru_cache(maxsize=1)
+def _frames(path: Path, count: int) -> tuple[NDArray[np.uint8], ...]:
+    """Of a video; questions about one follow each other."""
+    from components.data.video import open_video
+
+    return tuple(open_video(path, count).frames)
+
+
+def _is_video(path: Path) -> bool:
+    from components.data.video import VIDEO_SUFFIXES
+
+    return path.suffix.lower() in {*VIDEO_SUFFIXES, ".apng"} or path.is_dir()
+
+
+def _new_tokens(request: Instance) -> int:
+    """How long an answer may be. What a task asks for beyond that is what greedy decoding does, or is refused."""
+    options = request.args[1]
+    if options.get("do_sample") or (options.get("temperature") or 0) > 0 or (options.get("num_beams") or 1) > 1:
+        raise CotamError(f"The task {request.args[4]} wants sampled answers; cotam answers greedily.")
+    return int(options.get("max_new_tokens") or 128)
+
+
+def _until(answer: str, stops: str | Sequence[str] | None) -> str:
+    """An answer up to where the task says that it ends."""
+    for stop in [stops] if isinstance(stops, str) else stops or ():
+        if stop:
+            answer = answer.split(stop)[0]
+    return answer.strip()

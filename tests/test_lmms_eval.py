@@ -1,0 +1,250 @@
+"""`lmms-eval --model cotam`: from the command line on files in the official layouts, and in this process on scenes."""
+
+import io
+import json
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from components.adapter import AdapterConfig, LatentAdapter
+from components.codec import Codec
+from components.evaluation.further import write_further
+from components.evaluation.step_benchmarks import write_benchmarks
+from components.mllm import load_mllm
+from tests.models import WIDTH, tiny_llava_folder
+from tests.models_tiled import tiny_onevision_folder
+from tests.official_benchmarks import lmms_eval_environment, write_official
+from tests.small_checkout import tiny_codec_folder
+from tests.videos import write_video
+
+COUNT = 3
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    tiny_codec_folder(folder / "codec")
+    tiny_llava_folder(folder / "llava")
+    tiny_onevision_folder(folder / "onevision")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmarks")
+    write_benchmarks(folder / "bench", COUNT, "bench", seed=3, side=128)
+    write_further(folder / "further", COUNT, "bench", seed=3, side=128)
+    return folder
+
+
+def arguments(**chosen):
+    return ",".join(f"{name}={value}" for name, value in chosen.items())
+
+
+def run_command(root, tasks, *command, **model_args):
+    return subprocess.run(
+        [*command, "--model", "cotam", "--model_args", arguments(**model_args), "--tasks", tasks, "--batch_size", "64"],
+        cwd=root,
+        env=lmms_eval_environment(root),
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_line_evaluates_official_files(tmp_path):
+    """micro-llava and elic-micro on MME, POPE and MMMU: lmms-eval's own names, loading, prompts and scoring."""
+    write_official(tmp_path)
+    report = tmp_path / "report.json"
+    done = run_command(
+        *(tmp_path, "mme,pope,mmmu_val", "lmms-eval", "--output_path", str(tmp_path / "out"), "--log_samples"),
+        **{"quality": 3, "cache": tmp_path / "cache", "report": report},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    [results] = (tmp_path / "out").glob("*results.json")
+    scores = json.loads(results.read_text())["results"]
+    assert 0 <= scores["mme"]["mme_perception_score,none"] <= 200
+    assert 0 <= scores["pope"]["pope_accuracy,none"] <= 1
+    assert 0 <= scores["mmmu_val"]["mmmu_acc,none"] <= 1
+    lines = [line for path in (tmp_path / "out").glob("*samples*.jsonl") for line in path.read_text().splitlines()]
+    assert len(lines) == 4 + 4 + 2
+
+    coded = json.loads(report.read_text())
+    assert coded["pictures"] == coded["encoded"] == 3  # of two tasks the same two, and of the third one more
+    pictures = [Image.open(io.BytesIO(content)) for content in _pictures(tmp_path)]
+    streams = Codec.from_pretrained("codec/elic-micro").encode(pictures, 3)
+    assert coded["bits"] == 8 * sum(map(len, streams))
+    assert coded["bpp"] == pytest.approx(coded["bits"] / (3 * 128 * 128))
+
+
+def _pictures(root):
+    """The distinct pictures of the official MMMU file."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(root / "lmms-lab-encoder/MMMU/data/validation-00000-of-00001.parquet")
+    return {row[name]["bytes"] for row in table.to_pylist() for name in ("image_1", "image_2")}
+
+
+@pytest.mark.soak
+def test_python_m_lmms_eval_answers_videos_of_the_official_layout(tmp_path, models):
+    write_official(tmp_path)
+    chosen = {"mllm": models / "onevision", "codec": models / "codec", "cache": "none", "frames": 4}
+    out = ("--output_path", str(tmp_path / "out"))
+    done = run_command(tmp_path, "videomme", sys.executable, "-m", "lmms_eval", *out, **chosen)
+    assert done.returncode == 0, done.stderr[-2000:]
+    [results] = (tmp_path / "out").glob("*results.json")
+    assert 0 <= json.loads(results.read_text())["results"]["videomme"]["videomme_perception_score,none"] <= 100
+
+
+@pytest.fixture
+def evaluate(monkeypatch, tmp_path, scenes):
+    """lmms-eval's own `simple_evaluate` in this process, on the tasks over scenes."""
+    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval.tasks import TaskManager
+
+    from components.evaluation.lmms_model import CotamModel
+    from components.evaluation.suite import TASKS
+
+    def run(tasks, **model_args):
+        manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+        names = {"mmmu": "further/mmmu.parquet", "videomme": "further/videomme.parquet"}
+        asked = []
+        for name in tasks:
+            file = scenes / names.get(name, f"bench/{name}.jsonl")
+            split = "validation" if name == "mmmu" else "test"
+            where = {"data_files": {split: str(file)}, "cache_dir": str(tmp_path / "datasets"), "keep_in_memory": True}
+            asked.append({"task": f"scenes_{name}", "dataset_kwargs": where})
+        model = CotamModel(scenes=str(scenes), **model_args)
+        return model, simple_evaluate(model, tasks=asked, task_manager=manager, log_samples=True, bootstrap_iters=0)
+
+    return run
+
+
+def test_a_second_mllm_costs_no_encoding(evaluate, models, tmp_path):
+    tasks = ["mme", "pope", "vqav2", "mmmu"]
+    chosen = {"codec": str(models / "codec"), "cache": str(tmp_path / "cache")}
+    first, found = evaluate(tasks, mllm=str(models / "llava"), **chosen)
+    assert set(found["results"]) == {f"scenes_{name}" for name in tasks}
+    assert first.cache.encoded == len(first.coded) == COUNT + 2 + 3 + 2  # of MMMU two, three and two pictures
+    counts = []
+    for name in ("onevision", "llava", "onevision"):
+        model, _ = evaluate(tasks, mllm=str(models / name), **chosen)
+        counts.append(model.cache.encoded)
+    assert counts == [0, 0, 0]
+    assert model.coded == first.coded
+
+
+def test_answers_are_those_of_the_decoded_pictures(evaluate, models, scenes):
+    torch.manual_seed(0)
+    adapter = LatentAdapter(AdapterConfig(latent_channels=12, feature_dim=WIDTH, grid=(8, 8), width=16))
+    torch.nn.init.normal_(adapter.out_projection.weight, std=2)
+    adapter.save(models / "adapter")
+    chosen = {"mllm": str(models / "llava"), "codec": str(models / "codec"), "cache": "none", "quality": 2}
+    model, found = evaluate(["pope"], adapter=str(models / "adapter"), guidance=False, **chosen)
+    codec, mllm = Codec.from_pretrained(models / "codec"), load_mllm(models / "llava")
+    pictures = [np.array(Image.open(path)) for path in sorted((scenes / "bench/images").glob("*.png"))]
+    streams = codec.encode(pictures, 2)
+    views = mllm.decoded_views(codec.decode(streams), adapter.eval())
+    samples = sorted(found["samples"]["scenes_pope"], key=lambda sample: sample["doc_id"])
+    expected = mllm.answer(
+        [views[int(sample["doc"]["image"])] for sample in samples], [sample["doc"]["prompt"] for sample in samples], 8
+    )
+    assert [sample["filtered_resps"][0] for sample in samples] == expected
+    assert model.cache is None
+    plain = evaluate(["pope"], **(chosen | {"codec": "none"}))[0]
+    assert plain.codec is None
+
+
+def test_videos_go_through_the_codec_frame_by_frame(evaluate, models):
+    chosen = {"mllm": str(models / "onevision"), "codec": str(models / "codec"), "cache": "none"}
+    model, found = evaluate(["videomme"], frames=4, **chosen)
+    assert len(found["samples"]["scenes_videomme"]) == 2 * COUNT
+    assert 0 <= found["results"]["scenes_videomme"]["videomme_perception_score,none"] <= 100
+    assert len(model.coded) <= 4 * COUNT
+
+
+def request(visuals, prompt="How many ?", **options):
+    return SimpleNamespace(args=(prompt, {"max_new_tokens": 4, **options}, lambda _: visuals, 0, "t", "test"))
+
+
+@pytest.fixture(scope="module")
+def model(models):
+    from components.evaluation.lmms_model import CotamModel
+
+    chosen = {"mllm": str(models / "llava"), "codec": str(models / "codec"), "cache": "none"}
+    model = CotamModel(**chosen)
+    model.task_dict["t"] = {"test": [{}]}
+    return model
+
+
+def test_requests_are_answered_in_their_order_whatever_they_show(model, tmp_path):
+    rng = np.random.default_rng(0)
+    one, other = (Image.fromarray(rng.integers(0, 256, (64, 80, 3), np.uint8)) for _ in range(2))
+    one.save(tmp_path / "one.png")
+    asked = [[one], [one, other], [str(tmp_path / "one.png")], [other], [one.copy()]]
+    requests = [request(visuals, prompt=f"<image>\nHow many circles {k % 2} ?") for k, visuals in enumerate(asked)]
+    together = model.generate_until(requests)
+    assert together == [model.generate_until([one])[0] for one in requests]
+    assert together[0] == together[2] == together[4]
+    stopped = request([one], "How many ?", until=[together[0][:1] or "x"])
+    assert model.generate_until([stopped])[0] in ("", model.generate_until([request([one])])[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"colour": "red"}, "no model argument 'colour'"),
+        ({"quality": 11}, "There is no quality 11"),
+        ({"codec": "none", "adapter": "a"}, "An adapter reads a decoded latent"),
+        ({"codec": "nowhere"}, "There is no model at nowhere"),
+        ({"mllm": "nowhere"}, "There is no model at nowhere"),
+    ],
+)
+def test_wrong_arguments_end_lmms_eval_with_one_sentence(models, options, words):
+    from components.evaluation.lmms_model import CotamModel
+
+    with pytest.raises(SystemExit, match=words) as found:
+        CotamModel(**({"mllm": str(models / "llava"), "codec": str(models / "codec"), "cache": "none"} | options))
+    assert str(found.value).startswith("cotam: ")
+    assert "\n" not in str(found.value)
+
+
+def test_what_it_cannot_answer_ends_lmms_eval_with_one_sentence(model, tmp_path):
+    clip = str(write_video(tmp_path / "a.mp4", 5))
+    (tmp_path / "bad.mp4").write_text("no video")
+    for visuals, options, words in [
+        ([clip], {}, "takes no video; use LLaVA-OneVision or InternVL"),
+        ([str(tmp_path / "bad.mp4")], {}, "not a video that can be read"),
+        ([str(tmp_path / "none.png")], {}, "does not exist"),
+        ([], {}, "has no picture"),
+        ([3], {}, "A task shows int"),
+        ([Image.new("RGB", (32, 32))], {"do_sample": True}, "wants sampled answers"),
+    ]:
+        with pytest.raises(SystemExit, match=words):
+            model.generate_until([request(visuals, **options)])
+    with pytest.raises(SystemExit, match="output_type is generate_until"):
+        model.loglikelihood([])
+
+
+def test_a_missing_column_is_named_before_anything_is_asked(scenes, tmp_path):
+    from datasets import Dataset
+
+    from components.errors import CotamError
+    from components.evaluation.layouts import OFFICIAL, CheckedTasks
+    from components.evaluation.suite import Suite
+
+    for name, columns in OFFICIAL.items():
+        rows = Dataset.from_list([dict.fromkeys(columns[:-1], "x")])
+        with pytest.raises(CotamError, match=rf"benchmark {name} has no column '{columns[-1]}'; fetch"):
+            CheckedTasks()[name] = {"test": rows}
+        CheckedTasks()[name] = {"test": rows.add_column(columns[-1], ["x"])}
+    broken = tmp_path / "bench"
+    broken.mkdir()
+    for path in (scenes / "bench").glob("*.jsonl"):
+        (broken / path.name).write_text(path.read_text().replace('"answer_type"', '"kind"'))
+    with pytest.raises(CotamError, match="vqav2 has no column 'answer_type'; make it again"):
+        Suite(broken, SimpleNamespace())
