@@ -70,7 +70,7 @@ def measure(scenes: int, rounds: int, codec_name: str, mllm_name: str) -> dict:
     settings = config.load()
     guidance = settings.guidance
     codec, mllm = Codec.from_pretrained(codec_name), load_mllm(mllm_name)
-    guide = load_guide(guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)
+    guide = load_guide(**guidance.model_dump())
     trained = CHECKOUT.joint(settings.codecs[0], settings.mllms[0]) / "adapter"
     adapter, is_trained = adapter_between(codec, mllm.tower, settings.adapter, trained)
     ways = plain(codec, mllm), cotam(codec, mllm, guide, adapter)

@@ -115,7 +115,7 @@ def additions(codec: "Codec", pictures: Sequence[np.ndarray], quality: int) -> d
 
     settings = config.load()
     guidance = settings.guidance
-    guide = load_guide(guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)
+    guide = load_guide(**guidance.model_dump())
     adapter, _ = adapter_between(codec, load_tower(guidance.tower), settings.adapter, Path("nowhere"))
     found = {name: [] for name in ("guidance", "encode", "adapter", "decode")}
     guide([pictures[0]])

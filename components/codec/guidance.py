@@ -26,16 +26,21 @@ class Tower(Protocol):
     def cls_attention(self, pixels_B3HW: Tensor, layers: Sequence[int]) -> Tensor: ...
 
 
-def quantize(attention_BHW: Tensor, grid: int, k: float = K) -> NDArray[np.int8]:
+def quantize(attention_BHW: Tensor, grid: int, k: float = K, levels: int = 3) -> NDArray[np.int8]:
     """Attention maps -> levels (B, grid, grid): +1 above mu + k sigma, -1 below mu - k sigma, else 0.
+
+    With five levels +2 stands above mu + 2 k sigma and -2 below mu - 2 k sigma; with seven there are +3 and -3 as well.
 
     Mean and (population) deviation are each image's own, over the pooled cells.
     """
     cells_BGG = torch.nn.functional.adaptive_avg_pool2d(attention_BHW[:, None].double(), grid)[:, 0]
     mean = cells_BGG.mean((1, 2), keepdim=True)
     deviation = cells_BGG.std((1, 2), correction=0, keepdim=True)
-    levels = (cells_BGG > mean + k * deviation).int() - (cells_BGG < mean - k * deviation).int()
-    return levels.to(torch.int8).cpu().numpy()
+    found_BGG = torch.zeros_like(cells_BGG, dtype=torch.int8)
+    for step in range(1, levels // 2 + 1):
+        far = step * k * deviation
+        found_BGG += (cells_BGG > mean + far).to(torch.int8) - (cells_BGG < mean - far).to(torch.int8)
+    return found_BGG.cpu().numpy()
 
 
 @torch.inference_mode()
@@ -45,6 +50,7 @@ def guide(
     grid: int,
     k: float = K,
     layers: Sequence[int] = LAYERS,
+    levels: int = 3,
 ) -> NDArray[np.int8]:
     """Level maps of images that are each seen as one tile, whatever their shape.
 
@@ -54,13 +60,14 @@ def guide(
         grid: cells per side; the cells lie over the whole image.
         k: width of the middle level, in deviations.
         layers: of the tower, averaged.
+        levels: how many there are, 3, 5 or 7.
 
     Returns:
-        int8 (B, grid, grid) in {-1, 0, 1}.
+        int8 (B, grid, grid) in {-1, 0, 1}; with more levels up to 3 from zero.
     """
     height, width = tower.geometry.output_size
     tiles = [_as_tile(image, (width, height)) for image in images]
-    return quantize(tower.cls_attention(tower.geometry.pixels(tiles), layers), grid, k)
+    return quantize(tower.cls_attention(tower.geometry.pixels(tiles), layers), grid, k, levels)
 
 
 def _as_tile(image: Image.Image | NDArray[np.uint8], size: tuple[int, int]) -> Image.Image:

@@ -162,7 +162,7 @@ def _guide():
     from components.evaluation.coding import load_guide
 
     guidance = config.load().guidance
-    return load_guide(guidance.tower, layers=guidance.layers, grid=guidance.grid, k=guidance.k)
+    return load_guide(**guidance.model_dump())
 
 
 def _measure(stream: bytes, levels) -> dict:
@@ -180,7 +180,7 @@ def _measure(stream: bytes, levels) -> dict:
         "bpp": 8 * len(stream) / pixels,
         "bpp_without_header": 8 * len(payload) / pixels,
         "grid": header.grid,
-        "map_bits": 0.0 if levels is None else cost_bits(levels[0]),
+        "map_bits": 0.0 if header.grid is None else cost_bits(levels[0]),
     }
 
 

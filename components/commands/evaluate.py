@@ -140,7 +140,7 @@ def _contest(args: argparse.Namespace, settings: "Settings") -> "Contest":
         mllm_name=Path(args.mllm).name,
         adapter=None if adapter is None else resolve(adapter),
         tower=resolve(settings.guidance.tower),
-        guidance=settings.guidance.model_dump(include={"layers", "grid", "k"}),
+        guidance=settings.guidance.model_dump(exclude={"tower"}),
         qualities=sorted(set(args.qualities or settings.evaluation.qualities)),
     )
     contest.check_qualities()

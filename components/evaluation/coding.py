@@ -9,29 +9,30 @@ from numpy.typing import NDArray
 from components.baselines import conventional
 from components.codec import container
 from components.evaluation.pictures import Pictures
-from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
+from components.evaluation.streams import AVIF, COTAM, JPEG, WEBP, Files, Setting
 
 if TYPE_CHECKING:
     from components.codec import Codec, Decoded
 
+WRITERS = {JPEG: conventional.jpeg_encode, WEBP: conventional.webp_encode, AVIF: conventional.avif_encode}
 PORTION = 32  # pictures that are coded together
 
-Guide = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.int8]]
-"""Pictures -> their level maps, (B, rows, columns) in {-1, 0, 1} (paper, section 3.2)."""
+Guide = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.int8] | None]]
+"""Pictures -> their level maps, (rows, columns) in {-1, 0, 1} each (paper, section 3.2); None where there is none."""
 
 
 class Coder:
-    """The methods of one codec. `guide` is needed to encode as `cotam`, and for nothing else."""
+    """The methods of one codec; without one, the conventional ones. Only to encode as `cotam` needs `guide`."""
 
-    def __init__(self, codec: "Codec", guide: Guide | None = None):
+    def __init__(self, codec: "Codec | None", guide: Guide | None = None):
         self.codec = codec
         self.guide = guide
 
     def encode(self, setting: Setting, pictures: Pictures) -> Files:
         """A file per picture."""
         quality = int(setting.quality)
-        if setting.method in (JPEG, WEBP):
-            write = conventional.jpeg_encode if setting.method == JPEG else conventional.webp_encode
+        if setting.method in WRITERS:
+            write = WRITERS[setting.method]
             return {name: write(picture, quality) for name, picture in pictures.items()}
         files: Files = {}
         for names in portions(pictures):
@@ -49,24 +50,26 @@ class Coder:
 
     def pictures(self, setting: Setting, files: Files) -> Pictures:
         """What a person would see of the files."""
-        if setting.method in (JPEG, WEBP):
+        if setting.method in WRITERS:
             return {name: conventional.decode(content) for name, content in files.items()}
         return {name: decoded.image for name, decoded in self.decode(files).items()}
 
 
 def header_bits(setting: Setting, content: bytes) -> int:
     """Bits of a file that are no coded pixels."""
-    kind = conventional if setting.method in (JPEG, WEBP) else container
+    kind = conventional if setting.method in WRITERS else container
     return 8 * kind.header_bytes(content)
 
 
-def load_guide(tower_folder, *, layers: Sequence[int], grid: int, k: float) -> Guide:
-    """The guidance of a CLIP folder with the settings' `guidance` section."""
+def load_guide(tower, *, layers: Sequence[int], grid: int, k: float, levels: int = 3) -> Guide:
+    """The settings' `guidance` section, whose `tower` is a CLIP's folder, as a function. One level means no maps."""
+    if levels == 1:
+        return lambda pictures: [None] * len(pictures)
     from components.codec.guidance import guide
     from components.vision import load_tower
 
-    tower = load_tower(tower_folder)
-    return lambda pictures: guide(tower, pictures, grid, k, layers)
+    opened = load_tower(tower)
+    return lambda pictures: guide(opened, pictures, grid, k, layers, levels)
 
 
 def portions(names: Pictures | Files) -> Iterator[list[str]]:

@@ -51,4 +51,4 @@ def run(inputs: StepInputs) -> None:
 
 def _guide(inputs: StepInputs) -> Guide:
     guidance = inputs.params.guidance
-    return load_guide(inputs.tower_weights, layers=guidance.layers, grid=guidance.grid, k=guidance.k)
+    return load_guide(**guidance.as_dict() | {"tower": inputs.tower_weights})

@@ -40,7 +40,8 @@ class Llava:
         if any(view.residual_ND is not None for view in views):
             nothing_ND = torch.zeros_like(patches_BND[0])
             residuals = [nothing_ND if view.residual_ND is None else view.residual_ND.to(device) for view in views]
-            patches_BND = patches_BND + torch.stack(residuals)
+            seen_B11 = torch.tensor([float(not view.alone) for view in views]).to(patches_BND)[:, None, None]
+            patches_BND = patches_BND * seen_B11 + torch.stack(residuals)
         layer = self.tower.feature_layer
         features_BTD = self.tower.hidden_states(patches_BND, {layer})[layer]
         if self.model.config.vision_feature_select_strategy == "default":

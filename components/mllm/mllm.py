@@ -49,8 +49,12 @@ class Mllm:
         return [View(pixels_3HW) for pixels_3HW in self.geometry.pixels(images)]
 
     @torch.inference_mode()
-    def decoded_views(self, decoded: Sequence["Decoded"], adapter: "LatentAdapter") -> list[View]:
+    def decoded_views(
+        self, decoded: Sequence["Decoded"], adapter: "LatentAdapter", alone: bool = False
+    ) -> list[View]:
         """Decoded images with what the adapter reads in their latents, sampled through the same geometry.
+
+        `alone` hides the images: the tower then sees what the adapter says and nothing else.
 
         Raises CotamError when the adapter was trained for another codec or another tower.
         """
@@ -63,7 +67,8 @@ class Mllm:
             sample = partial(self.geometry.sample_latent, image_size=size, grid=self.tower.grid)
             residual_BND = adapter(latent_BCHW, quality_BHW, sample)
             pixels_B3HW = self.geometry.pixels([item.image for item in items])
-            views |= zip(group, map(View, pixels_B3HW, residual_BND), strict=True)
+            found = [View(*one, alone) for one in zip(pixels_B3HW, residual_BND, strict=True)]
+            views |= zip(group, found, strict=True)
         return [views[index] for index in range(len(decoded))]
 
     @torch.inference_mode()
