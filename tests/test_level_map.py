@@ -125,6 +125,6 @@ def test_qualities_end_at_the_ends():
 
 def test_what_is_no_map_is_refused():
     assert level_map.check(np.array([[1, 0, -1]])).dtype == np.int8
-    for wrong in (np.array([[2]]), np.array([[0.5]]), np.zeros((3, 0)), np.zeros((256, 2)), np.zeros(3)):
+    for wrong in (np.array([[4]]), np.array([[0.5]]), np.zeros((3, 0)), np.zeros((256, 2)), np.zeros(3)):
         with pytest.raises(CotamError, match="level map"):
             level_map.check(wrong)
