@@ -42,7 +42,8 @@ class Mllm:
         self.batch_size = batch_size
         end = family.model.generation_config.eos_token_id
         self.end_tokens = list(end) if isinstance(end, list | tuple) else [end]
-        self._token_ids = lru_cache(maxsize=65536)(self._tokenise)
+        self.token_ids = lru_cache(maxsize=65536)(self._tokenise)
+        """(question, tokens per image) -> ids of the prompt up to its last image token, and ids of the rest."""
 
     def views(self, images: Sequence[Image.Image | np.ndarray]) -> list[View]:
         """Images as they are (PIL, or uint8 (H, W, 3)): pixels, nothing added."""
@@ -112,7 +113,7 @@ class Mllm:
         images = self._embed(list(questions))
         for view, indices in questions.items():
             for index in indices:
-                head, tail = self._token_ids(prompts[index], len(images[view]))
+                head, tail = self.token_ids(prompts[index], len(images[view]))
                 row = heads.setdefault((view, head), len(heads))
                 tails.append((index, row, torch.tensor(tail)))
         prefixes = read_prefixes(self.model, [self._fill_in(head, images[view]) for view, head in heads])
