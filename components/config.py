@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from components.config_baselines import Baselines
 from components.errors import CotamError
 from components.paths import ROOT
 
@@ -129,6 +130,7 @@ class Settings(Section):
     mllm: dict[Name, Model]
     guidance: Guidance
     adapter: Adapter
+    baselines: Baselines
     evaluation: Evaluation
 
     @model_validator(mode="after")

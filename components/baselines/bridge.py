@@ -5,7 +5,7 @@ Kao et al., "Bridging compressed image latents and multimodal large language mod
 into tokens with which the vision encoder is entered after its first layers. Neck, and codec where it learns too, are
 trained on a surrogate loss (section 3.3) that needs the vision encoder alone, not the language model:
 
-    L_ce   = -log softmax_k(s cos(v(y^), t_k))[label]      v: the encoder's image embedding, t_k: class k's text embedding
+    L_ce   = -log softmax_k(s cos(v(y^), t_k))[label]      v: the encoder's image embedding, t_k: class k's in words
     L_dist = |F(x) - F(y^)|^2                              F: the features of the encoder
 
 first L_ce, then both, then L_dist alone. d1 leaves the codec as it is; d3 trains it for machines alone, on the rate and

@@ -56,7 +56,7 @@ class Mllm:
         Raises CotamError when the adapter was trained for another codec or another tower.
         """
         views: dict[int, View] = {}
-        for (size, _), group in _by_shape(decoded).items():
+        for (size, _), group in by_shape(decoded).items():
             items = [decoded[index] for index in group]
             latent_BCHW = torch.stack([torch.as_tensor(item.latent) for item in items])
             quality_BHW = torch.stack([torch.as_tensor(item.level_map) for item in items]).long()
@@ -166,7 +166,7 @@ def check_fit(adapter: "LatentAdapter", latent_channels: int, tower: ClipTower) 
         )
 
 
-def _by_shape(decoded: Sequence["Decoded"]) -> dict[tuple, list[int]]:
+def by_shape(decoded: Sequence["Decoded"]) -> dict[tuple, list[int]]:
     """Indices of the decoded images by the (height, width) of the image and the latent's shape."""
     groups: dict[tuple, list[int]] = {}
     for index, item in enumerate(decoded):

@@ -1,4 +1,4 @@
-"""What an MLLM is shown: an image's pixels and what the adapter adds to their patch embeddings, or what replaces both."""
+"""What an MLLM is shown: an image's pixels, what the adapter adds to their patch embeddings, or what replaces both."""
 
 from dataclasses import dataclass, field
 

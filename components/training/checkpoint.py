@@ -23,8 +23,8 @@ def save_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer
 
     Args:
         model: its state dict is kept, without parameters that do not learn.
-        optimizers: each of the model's parameters that learn is in one of them; tensors of their state are kept, their learning
-            rates are not (the schedule knows them).
+        optimizers: each of the model's parameters that learn is in one of them; tensors of their state are kept, their
+            learning rates are not (the schedule knows them).
         position: where the training is; JSON values.
     """
     frozen = _frozen(model)
