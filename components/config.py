@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from components.config_baselines import Baselines
 from components.config_section import Name, Percent, Positive, Quality, Section, Seed, Weight
 from components.config_variants import MERGED, Variant, contradiction
 from components.config_variants import METHODS as VARIANT_METHODS
@@ -135,6 +136,7 @@ class Settings(Section):
     mllm: dict[Name, Model]
     guidance: Guidance
     adapter: Adapter
+    baselines: Baselines
     evaluation: Evaluation
     more_seeds: tuple[Seed, ...]
     """Seeds of further trainings of every variant, beside `seed`."""

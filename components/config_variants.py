@@ -19,23 +19,25 @@ class Method:
     Attributes:
         trains: components/training/methods has a module for it, called after it with underscores.
         adapter: it has CoTAM's adapter, which `receive` and the section `adapter` speak of.
-        own_codec: it trains the codec too, so its streams are its own.
+        own_codec: it changes the codec too, so its streams are its own.
+        deps: what its training reads beside shards and models.
     """
 
     trains: bool = True
     adapter: bool = False
     own_codec: bool = False
+    deps: tuple[str, ...] = ()
 
 
 METHODS: dict[str, Method] = {
     "cotam": Method(adapter=True),
-    "cotam-ft": Method(adapter=True, own_codec=True),
-    "bridge-d1": Method(),
-    "bridge-d3": Method(own_codec=True),
-    "icmh-adapt": Method(),
-    "mft": Method(),
-    "mft-full": Method(),
-    "cft": Method(own_codec=True),
+    "cotam-ft": Method(adapter=True, own_codec=True, deps=("results/joint/{codec}-{mllm}/adapter",)),
+    "bridge-d1": Method(deps=("data/scenes",)),
+    "bridge-d3": Method(own_codec=True, deps=("data/scenes",)),
+    "icmh-adapt": Method(own_codec=True),
+    "mft": Method(deps=("data/scenes",)),
+    "mft-full": Method(deps=("data/scenes",)),
+    "cft": Method(own_codec=True, deps=("data/scenes",)),
     "avif": Method(trains=False),
 }
 """A baseline begins with a line here (docs/adding-a-method.md)."""

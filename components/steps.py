@@ -175,8 +175,6 @@ def declared(step: Step, settings: config.Settings, instance: dict[str, str]) ->
     seen: dict[str, Any] = {}
     for template in step.params:
         *parents, last = template.format(**instance).split(".")
-        if template == "baselines" and template not in everything:
-            continue
         source, target = everything, seen
         for name in parents:
             source, target = source[name], target.setdefault(name, {})

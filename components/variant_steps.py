@@ -19,10 +19,9 @@ def _train(method: str) -> Step:
         module=f"components.training.methods.{method.replace('-', '_')}",
         function="train",
         summary=f"train what a variant of {method} needs",
-        # A baseline's `baselines` are beside these, where the settings have that section.
         params=("adapter", "guidance", "baselines", "seed", *_READ),
         models=(*_MODELS, "tower"),
-        deps=("data/shards",),
+        deps=("data/shards", *METHODS[method].deps),
         out="results/variant-training/{name}",
         outs=("model",),
         metrics=("metrics.json",),

@@ -98,8 +98,7 @@ def _body(step: Step, item: dict[str, str], root: Path) -> dict[str, Any]:
     folder = step.out.format_map(item)
     deps = [_fill(dependency, item) for dependency in step.deps]
     code = [path.as_posix() for path in import_closure(step.module, root)]
-    known = config.read_yaml(root / "params.yaml")
-    params: list[Any] = sorted(_fill(key, item) for key in step.params if key != "baselines" or key in known)
+    params: list[Any] = sorted(_fill(key, item) for key in step.params)
     if step.models:
         params.append({"data/weights.json": sorted(_fill(key, item) for key in step.models)})
     params.append({"pipelines/numeric.yaml": ["fingerprint"]})

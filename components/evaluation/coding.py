@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 from components.baselines import conventional
 from components.codec import container
 from components.evaluation.pictures import Pictures
-from components.evaluation.streams import AVIF, COTAM, JPEG, WEBP, Files, Setting
+from components.evaluation.streams import COTAM, SUFFIXES, Files, Setting
 
 if TYPE_CHECKING:
     from components.codec import Codec, Decoded
 
-WRITERS = {JPEG: conventional.jpeg_encode, WEBP: conventional.webp_encode, AVIF: conventional.avif_encode}
 PORTION = 32  # pictures that are coded together
 
 Guide = Callable[[Sequence[NDArray[np.uint8]]], Sequence[NDArray[np.int8] | None]]
@@ -31,8 +30,8 @@ class Coder:
     def encode(self, setting: Setting, pictures: Pictures) -> Files:
         """A file per picture."""
         quality = int(setting.quality)
-        if setting.method in WRITERS:
-            write = WRITERS[setting.method]
+        if setting.method in SUFFIXES:
+            write = conventional.ENCODERS[setting.method]
             return {name: write(picture, quality) for name, picture in pictures.items()}
         files: Files = {}
         for names in portions(pictures):
@@ -50,14 +49,14 @@ class Coder:
 
     def pictures(self, setting: Setting, files: Files) -> Pictures:
         """What a person would see of the files."""
-        if setting.method in WRITERS:
+        if setting.method in SUFFIXES:
             return {name: conventional.decode(content) for name, content in files.items()}
         return {name: decoded.image for name, decoded in self.decode(files).items()}
 
 
 def header_bits(setting: Setting, content: bytes) -> int:
     """Bits of a file that are no coded pixels."""
-    kind = conventional if setting.method in WRITERS else container
+    kind = conventional if setting.method in SUFFIXES else container
     return 8 * kind.header_bytes(content)
 
 

@@ -48,6 +48,10 @@ class VariantModels:
         learned = METHODS[self.method].trains
         codec = Codec.from_pretrained(self.codec) if learned else None
         mllm = load_mllm(self.mllm)
+        if self.model is not None and (self.model / "mllm").is_dir():
+            from components.mllm.overlay import lay_over
+
+            lay_over(mllm, self.model / "mllm")
         see = self._see(codec, mllm) if learned else None
         return VariantReceiver(Streams(self.streams), Coder(codec), mllm, see)
 
@@ -55,7 +59,7 @@ class VariantModels:
         if self.receive == "picture":
             return lambda decoded: mllm.views([one.image for one in decoded])
         if not METHODS[self.method].adapter:
-            from components.mllm.receive import load_reception
+            from components.mllm.reception import load_reception
 
             return load_reception(self.method, self.model, codec, mllm).views
         from components.adapter import LatentAdapter

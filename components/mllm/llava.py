@@ -34,6 +34,28 @@ class Llava:
 
         Equal bit for bit to `get_image_features` of transformers where no view has a residual, or a residual of zero.
         """
+        if all(view.entry is None for view in views):
+            return self.project(self._see(views))
+        layer = self.tower.feature_layer
+        features: dict[int, Tensor] = {}
+        for entered, places in _by_entry(views).items():
+            group = [views[place] for place in places]
+            if entered is None:
+                states_BTD = self._see(group)
+            else:
+                tokens_BTD = torch.stack([view.entry.tokens_TD for view in group]).to(self.model.device)
+                states_BTD = self.tower.states_from(tokens_BTD, entered, {layer})[layer]
+            features |= zip(places, states_BTD, strict=True)
+        return self.project(torch.stack([features[place] for place in range(len(views))]))
+
+    def project(self, features_BTD: Tensor) -> Tensor:
+        """What the language model reads of the tower's states at its feature layer, CLS first."""
+        if self.model.config.vision_feature_select_strategy == "default":
+            features_BTD = features_BTD[:, 1:]
+        return self.model.model.multi_modal_projector(features_BTD.to(self.model.dtype))
+
+    def _see(self, views: Sequence[View]) -> Tensor:
+        """The tower's states (B, 1 + N, D) at its feature layer, of views with pixels."""
         device = self.model.device
         pixels_B3HW = torch.stack([view.pixels_3HW for view in views]).to(device)
         patches_BND = self.tower.patch_embed(pixels_B3HW)
@@ -43,10 +65,15 @@ class Llava:
             seen_B11 = torch.tensor([float(not view.alone) for view in views]).to(patches_BND)[:, None, None]
             patches_BND = patches_BND * seen_B11 + torch.stack(residuals)
         layer = self.tower.feature_layer
-        features_BTD = self.tower.hidden_states(patches_BND, {layer})[layer]
-        if self.model.config.vision_feature_select_strategy == "default":
-            features_BTD = features_BTD[:, 1:]
-        return self.model.model.multi_modal_projector(features_BTD.to(self.model.dtype))
+        return self.tower.hidden_states(patches_BND, {layer})[layer]
+
+
+def _by_entry(views: Sequence[View]) -> dict[int | None, list[int]]:
+    """Layer at which the tower is entered (None: as ever, by its patches) -> the places of such views."""
+    groups: dict[int | None, list[int]] = {}
+    for place, view in enumerate(views):
+        groups.setdefault(view.entry and view.entry.layer, []).append(place)
+    return groups
 
 
 def check_config(config: LlavaConfig) -> None:

@@ -42,7 +42,8 @@ class Mllm:
         self.batch_size = batch_size
         end = family.model.generation_config.eos_token_id
         self.end_tokens = list(end) if isinstance(end, list | tuple) else [end]
-        self._token_ids = lru_cache(maxsize=65536)(self._tokenise)
+        self.token_ids = lru_cache(maxsize=65536)(self._tokenise)
+        """(question, tokens per image) -> ids of the prompt up to its last image token, and ids of the rest."""
 
     def views(self, images: Sequence[Image.Image | np.ndarray]) -> list[View]:
         """Images as they are (PIL, or uint8 (H, W, 3)): pixels, nothing added."""
@@ -59,7 +60,7 @@ class Mllm:
         Raises CotamError when the adapter was trained for another codec or another tower.
         """
         views: dict[int, View] = {}
-        for (size, _), group in _by_shape(decoded).items():
+        for (size, _), group in by_shape(decoded).items():
             items = [decoded[index] for index in group]
             latent_BCHW = torch.stack([torch.as_tensor(item.latent) for item in items])
             quality_BHW = torch.stack([torch.as_tensor(item.level_map) for item in items]).long()
@@ -117,7 +118,7 @@ class Mllm:
         images = self._embed(list(questions))
         for view, indices in questions.items():
             for index in indices:
-                head, tail = self._token_ids(prompts[index], len(images[view]))
+                head, tail = self.token_ids(prompts[index], len(images[view]))
                 row = heads.setdefault((view, head), len(heads))
                 tails.append((index, row, torch.tensor(tail)))
         prefixes = read_prefixes(self.model, [self._fill_in(head, images[view]) for view, head in heads])
@@ -170,7 +171,7 @@ def check_fit(adapter: "LatentAdapter", latent_channels: int, tower: ClipTower) 
         )
 
 
-def _by_shape(decoded: Sequence["Decoded"]) -> dict[tuple, list[int]]:
+def by_shape(decoded: Sequence["Decoded"]) -> dict[tuple, list[int]]:
     """Indices of the decoded images by the (height, width) of the image and the latent's shape."""
     groups: dict[tuple, list[int]] = {}
     for index, item in enumerate(decoded):

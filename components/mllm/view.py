@@ -1,16 +1,28 @@
-"""What an MLLM is shown: an image's pixels and what the adapter adds to their patch embeddings."""
+"""What an MLLM is shown: an image's pixels, what the adapter adds to their patch embeddings, or what replaces both."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """Tokens with which an MLLM's tower is entered past its first layers (Bridge, components/baselines/bridge.py)."""
+
+    tokens_TD: Tensor
+    """float32, the class token first, then one per patch."""
+    layer: int
+    """Which hidden state of the tower they stand for; 0 is its encoder's input."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
     """One image as it enters an MLLM. Compared by identity: ask many questions of one View and it is seen once."""
 
-    pixels_3HW: Tensor
-    """float32, normalised as the MLLM's geometry makes them."""
+    pixels_3HW: Tensor | None
+    """float32, normalised as the MLLM's geometry makes them; None where `entry` stands for them."""
+    entry: Entry | None = field(default=None, kw_only=True)
+    """Where and with what the tower is entered instead; the other fields then count for nothing."""
     residual_ND: Tensor | None = None
     """float32, the adapter's A(y^), added to the N patch embeddings of the MLLM's tower; None adds nothing."""
     alone: bool = False

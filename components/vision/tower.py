@@ -74,14 +74,29 @@ class ClipTower(nn.Module):
 
         Runs no layer beyond the deepest one wanted.
         """
+        with self._precision(patches_BND):
+            return self._run(self._embed(patches_BND), 0, wanted)
+
+    def states_from(self, tokens_BTD: Tensor, layer: int, wanted: Collection[int]) -> dict[int, Tensor]:
+        """The same where the tower is entered further up: `tokens_BTD`, CLS first, stand for hidden state `layer`.
+
+        Raises:
+            CotamError: the tower does not have that many layers, or a state below `layer` is wanted.
+        """
+        layer = self._index(layer)
+        if any(self._index(index) < layer for index in wanted):
+            raise CotamError(f"Who enters this tower at layer {layer} cannot have its layers {list(wanted)}.")
+        with self._precision(tokens_BTD):
+            return self._run(tokens_BTD.to(self.model.dtype), layer, wanted)
+
+    def _run(self, hidden_BTD: Tensor, first: int, wanted: Collection[int]) -> dict[int, Tensor]:
+        """The hidden states in `wanted`, given number `first` of them."""
         depths = {index: self._index(index) for index in wanted}
         states: dict[int, Tensor] = {}
-        with self._precision(patches_BND):
-            hidden_BTD = self._embed(patches_BND)
-            for depth in range(max(depths.values()) + 1):
-                if depth:
-                    hidden_BTD = self.model.encoder.layers[depth - 1](hidden_BTD, None)
-                states |= {index: hidden_BTD.float() for index, at in depths.items() if at == depth}
+        for depth in range(first, max(depths.values()) + 1):
+            if depth > first:
+                hidden_BTD = self.model.encoder.layers[depth - 1](hidden_BTD, None)
+            states |= {index: hidden_BTD.float() for index, at in depths.items() if at == depth}
         return states
 
     @torch.no_grad()
