@@ -33,11 +33,18 @@ def {function}(inputs):
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A checkout whose steps do nothing but write files: real settings, real graph, no work."""
+    return write_checkout_of_stubs(tmp_path)
+
+
+def write_checkout_of_stubs(tmp_path: Path, settings: str | None = None) -> Path:
+    """Write such a checkout, with other text in params.yaml if some is given."""
     from components.steps import ABLATION_STEPS, STEPS
     from pipelines.generate import contents
 
     for name in ("params.yaml", "requirements.lock", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, tmp_path)
+    if settings is not None:
+        (tmp_path / "params.yaml").write_text(settings)
     for file in (ROOT / "components").glob("*.py"):
         (tmp_path / "components").mkdir(exist_ok=True)
         shutil.copy(file, tmp_path / "components")

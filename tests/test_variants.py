@@ -137,7 +137,7 @@ def test_variants_are_chosen_by_pattern():
     assert [found.name for found in choose(settings, ["no-*"], [1])] == [f"no-a-{SEED}", "no-b-1"]
     with pytest.raises(CotamError, match=r"No variant is called yes-\*"):
         choose(settings, ["no-*", "yes-*"], [SEED])
-    with pytest.raises(CotamError, match="The seed 5 is not in params.yaml"):
+    with pytest.raises(CotamError, match=r"The seed 5 is not in params\.yaml"):
         choose(settings, ["*"], [5])
     with pytest.raises(CotamError, match="There is no variant magic"):
         find_run(settings, "magic", SEED)
