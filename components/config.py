@@ -12,25 +12,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from components.config_baselines import Baselines
+from components.config_section import Name, Percent, Positive, Quality, Section, Seed, Weight
+from components.config_variants import MERGED, Variant, contradiction
+from components.config_variants import METHODS as VARIANT_METHODS
 from components.errors import CotamError
 from components.paths import ROOT
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
-Quality = Annotated[int, Field(ge=0, le=9)]
-Percent = Annotated[int, Field(ge=0, le=100)]
-Positive = Annotated[int, Field(ge=1)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-METHODS = ("clean", "cotam", "jpeg", "webp")
+METHODS = ("clean", "jpeg", "webp", *VARIANT_METHODS)
 """What results call the methods that are no codec of `codecs` (components/evaluation/streams.py)."""
-
-
-class Section(BaseModel):
-    """Strict: 1 is not "1", a key that is not here is an error, and nothing changes after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Scenes(Section):
@@ -74,6 +66,8 @@ class Guidance(Section):
     k: Annotated[float, Field(ge=0, le=5)]
     scope: Literal["global", "local", "hierarchical"]
     """What guides an image of several tiles of the tower's size: its whole, its tiles, or both (section 3.4)."""
+    levels: Literal[1, 3, 5, 7]
+    """How many qualities a region may have; 1: no guidance, streams carry no map."""
 
 
 class Adapter(Section):
@@ -89,6 +83,9 @@ class Adapter(Section):
     learning_rate: Annotated[float, Field(gt=0, le=1)]
     width: Positive
     heads: Positive
+    blocks: Positive
+    start: Literal["silent", "random"]
+    """Whether its last projection is zero before training, or drawn like the others."""
     qualities: Annotated[tuple[Quality, ...], Field(min_length=1)]
     draws: Positive
     held_out: Positive
@@ -99,6 +96,14 @@ class Adapter(Section):
             raise ValueError(f"width must be a multiple of heads ({self.heads}), not {self.width}")
         return self
 
+    @model_validator(mode="after")
+    def _something_is_learned(self) -> "Adapter":
+        if not self.lambda_low and not self.lambda_high:
+            raise ValueError("lambda_low and lambda_high must not both be 0: there would be nothing to learn")
+        if not self.warmup_epochs and not self.joint_epochs:
+            raise ValueError("joint_epochs and warmup_epochs must not both be 0: nothing would be learned")
+        return self
+
 
 class Evaluation(Section):
     """What is measured, at which rates (components/evaluation)."""
@@ -107,11 +112,13 @@ class Evaluation(Section):
     qualities: Annotated[tuple[Quality, ...], Field(min_length=1)]
     jpeg_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
     webp_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
+    avif_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
+    """Of the variants whose method is avif."""
     bootstrap: Positive
 
     @model_validator(mode="after")
     def _in_order(self) -> "Evaluation":
-        for key in ("qualities", "jpeg_qualities", "webp_qualities"):
+        for key in ("qualities", "jpeg_qualities", "webp_qualities", "avif_qualities"):
             values = getattr(self, key)
             if list(values) != sorted(set(values)):
                 raise ValueError(f"{key} must rise without repeating a value")
@@ -121,7 +128,7 @@ class Evaluation(Section):
 class Settings(Section):
     """Every knob, as in params.yaml."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Seed
     threads: Annotated[int, Field(ge=1, le=256)]
     scenes: Scenes
     data: Data
@@ -131,7 +138,11 @@ class Settings(Section):
     mllm: dict[Name, Model]
     guidance: Guidance
     adapter: Adapter
+    baselines: Baselines
     evaluation: Evaluation
+    more_seeds: tuple[Seed, ...]
+    """Seeds of further trainings of every variant, beside `seed`."""
+    variants: dict[Name, Variant]
 
     @model_validator(mode="after")
     def _codecs_are_no_other_methods(self) -> "Settings":
@@ -149,7 +160,29 @@ class Settings(Section):
                     raise ValueError(f"{listing} names {name}, but there is no {listing[:-1]}.{name}")
             if len(set(names)) != len(names):
                 raise ValueError(f"{listing} names something twice")
+        if len({self.seed, *self.more_seeds}) <= len(self.more_seeds):
+            raise ValueError("more_seeds repeats a seed, or holds seed itself")
         return self
+
+    @model_validator(mode="after")
+    def _variants_are_sound(self) -> "Settings":
+        for name in self.variants:
+            changed = self.changed(name)
+            try:
+                Settings.model_validate_json(json.dumps(changed))
+            except ValidationError as error:
+                raise ValueError(f"variants.{name}.{_sentence(error).removesuffix('.')}") from None
+            if wrong := contradiction(name, self.variants, changed):
+                raise ValueError(f"variants.{name}.{wrong}")
+        return self
+
+    def changed(self, variant: str) -> dict[str, Any]:
+        """All settings as a variant has them, as JSON values; unchecked, and with no variants in them."""
+        entry, merged = self.variants[variant], self.model_dump(mode="json", exclude={"variants"})
+        for section in MERGED:
+            if changes := getattr(entry, section):
+                merged[section] = _merged(merged.get(section, {}), changes)
+        return merged | {"variants": {}}
 
 
 def load(path: str | Path = ROOT / "params.yaml", overrides: Mapping[str, str] | None = None) -> Settings:
@@ -236,6 +269,15 @@ def override(raw: dict[str, Any], key: str, value: str) -> None:
         raise CotamError(f"params.yaml: the value {value!r} for {key} is not valid YAML.") from None
 
 
+def _merged(section: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {
+        key: _merged(section[key], value)
+        for key, value in changes.items()
+        if isinstance(value, Mapping) and isinstance(section.get(key), Mapping)
+    }
+    return {**section, **changes, **nested}
+
+
 def _unknown(key: str, known: Any) -> str:
     close = difflib.get_close_matches(key, list(known), n=1)
     return f"{key} is not a setting" + (f"; did you mean {close[0]}?" if close else ".")
@@ -257,7 +299,8 @@ def _sentence(error: ValidationError) -> str:
     key = ".".join(str(part) for part in first["loc"] if part != "[key]")
     match first["type"]:
         case "extra_forbidden":
-            return _unknown(key, _schema_keys())
+            entry = re.match(r"variants\.[^.]+\.", key)
+            return _unknown(key, [f"{entry[0]}{name}" for name in Variant.model_fields] if entry else _schema_keys())
         case "missing":
             return f"{key} is missing."
         case "too_short":
@@ -265,7 +308,8 @@ def _sentence(error: ValidationError) -> str:
         case "string_pattern_mismatch":
             return f"{key} must be a name of small letters, digits, - and _, not {json.dumps(first['input'])}."
         case "value_error":
-            return f"{key + '.' if key else ''}{first['ctx']['error']}."
+            said = f"{key + '.' if key else ''}{first['ctx']['error']}"
+            return said if said.endswith("?") else f"{said}."
     message = first["msg"]
     for before, after in _PLAIN:
         message = message.replace(before, after)

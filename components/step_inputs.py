@@ -7,12 +7,15 @@ it, and a notebook or a test can call it with a StepInputs of its own.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from components.errors import CotamError
 from components.paths import CHECKOUT, Paths
 from components.tracking.stage_run import StageLog
 from components.weights import resolve
+
+if TYPE_CHECKING:
+    from components.variants import Run
 
 
 class Params:
@@ -66,6 +69,8 @@ class StepInputs:
             returns do they replace the results of an earlier run.
         codec: the name under `codecs` that this instance of the step is for, such as "elic"; None without a variant.
         mllm: the same under `mllms`, such as "micro-llava".
+        run: the variant's run that this is a step of (components/variants.py); None in the main pipeline. `params` are
+            then the variant's.
         paths: where the results of earlier steps lie.
         log: metrics and files to be seen in MLflow while the step runs; silent when nobody listens. The step of a
             rate-score curve is the rate in thousandths of a bit per pixel.
@@ -76,6 +81,7 @@ class StepInputs:
     out: Path
     codec: str | None = None
     mllm: str | None = None
+    run: "Run | None" = None
     paths: Paths = CHECKOUT
     log: StageLog = field(default_factory=StageLog)
 

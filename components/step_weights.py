@@ -1,4 +1,4 @@
-"""The step that pins models by content: the SHA-256 of every codec, MLLM and tower that the settings name.
+"""The step that pins models by content: the SHA-256 of every codec, MLLM and tower that the settings and variants use.
 
 Later steps depend on these hashes and not on the models' files, because a model may also come from the registry or from
 the Hugging Face hub, and because DVC can depend on one key of this file: another MLLM does not encode anything again.
@@ -17,9 +17,14 @@ if TYPE_CHECKING:
 def run(inputs: "StepInputs") -> None:
     """Write weights.json: {"codec": {NAME: hash}, "mllm": {NAME: hash}, "tower": hash}."""
     params = inputs.params
+    entries = [params.variants[name] for name in params.variants]
+    codecs, mllms = (
+        dict.fromkeys([*listed, *(entry[key] for entry in entries if key in entry)])
+        for listed, key in ((params.codecs, "codec"), (params.mllms, "mllm"))
+    )
     hashes = {
-        "codec": {name: _hash(inputs, params.codec[name].weights) for name in track(params.codecs, "Hashing codecs")},
-        "mllm": {name: _hash(inputs, params.mllm[name].weights) for name in track(params.mllms, "Hashing MLLMs")},
+        "codec": {name: _hash(inputs, params.codec[name].weights) for name in track(codecs, "Hashing codecs")},
+        "mllm": {name: _hash(inputs, params.mllm[name].weights) for name in track(mllms, "Hashing MLLMs")},
         "tower": _hash(inputs, params.guidance.tower),
     }
     write_json(inputs.out / "weights.json", hashes)

@@ -10,55 +10,25 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from components import config, environment
+from components import config, environment, variants
 from components.closure import import_closure
 from components.errors import CotamError
 from components.files import read_json, replace, sha256, sha256_tree
 from components.locks import stage_lock
-from components.paths import CHECKOUT, Paths, instance_name
+from components.paths import CHECKOUT, Paths
+from components.step import Step
 from components.step_inputs import Params, StepInputs
 from components.tracking.stage_run import stage_run
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step. Strings may hold {codec} and {mllm}, which stand for the names of an instance.
-
-    Attributes:
-        name: of the DVC stage; an instance is called `name@codec-mllm`.
-        module: has `run(inputs: StepInputs) -> None`.
-        summary: one line for `cotam step --help`.
-        params: dotted keys of params.yaml, the only ones that `run` sees; a section's name stands for all of it.
-        models: keys of data/weights.json: the step depends on these models' hashes.
-        deps: files and folders that it reads; its code is not listed, it is found.
-        out: the folder that it writes.
-        outs: the names in that folder that are results; empty: the whole folder is one.
-        metrics: further names, which `dvc metrics show` and `dvc params diff` understand.
-        pool: which machines it wants, `cpu` or `gpu`.
-        matrix: what it is repeated over.
-    """
-
-    name: str
-    module: str
-    summary: str
-    out: str
-    params: tuple[str, ...] = ()
-    models: tuple[str, ...] = ()
-    deps: tuple[str, ...] = ()
-    outs: tuple[str, ...] = ()
-    metrics: tuple[str, ...] = ()
-    pool: str = "cpu"
-    matrix: tuple[str, ...] = ()
-
+from components.variant_steps import ABLATION_STEPS
 
 _PAIR = ("codec", "mllm")
+_SIZES = ("adapter.blocks", "adapter.heads", "adapter.start", "adapter.width")
 _VIEWS = ("adapter.draws", "adapter.held_out", "adapter.qualities", "guidance")
 _SCHEDULE = ("adapter.batch", "adapter.joint_epochs", "adapter.learning_rate", "adapter.warmup_epochs")
-_TRAINING = ("seed", "threads", "codec.{codec}", "mllm.{mllm}", "adapter.heads", "adapter.width", *_VIEWS, *_SCHEDULE)
+_TRAINING = ("seed", "threads", "codec.{codec}", "mllm.{mllm}", *_SIZES, *_VIEWS, *_SCHEDULE)
 _RATES = ("evaluation.jpeg_qualities", "evaluation.qualities", "evaluation.webp_qualities")
 
 STEPS = (
@@ -66,7 +36,7 @@ STEPS = (
         name="weights",
         module="components.step_weights",
         summary="hash the models that the settings name",
-        params=("codec", "codecs", "guidance.tower", "mllm", "mllms"),
+        params=("codec", "codecs", "guidance.tower", "mllm", "mllms", "variants"),
         deps=("pretrained",),
         out="data",
         outs=("weights.json",),
@@ -179,14 +149,18 @@ def find(name: str) -> Step:
     Raises:
         CotamError: there is none.
     """
-    for step in STEPS:
+    steps = (*STEPS, *ABLATION_STEPS)
+    for step in steps:
         if step.name == name:
             return step
-    raise CotamError(f"There is no step {name}; the steps are {', '.join(step.name for step in STEPS)}.")
+    raise CotamError(f"There is no step {name}; the steps are {', '.join(step.name for step in steps)}.")
 
 
 def instances(step: Step, settings: config.Settings) -> Iterator[dict[str, str]]:
-    """What a step is run with: {} for most, else {"codec": "elic", "mllm": "micro-llava"} and so on."""
+    """What a step is run with: {}, {"codec": "elic", "mllm": "micro-llava"} and so on, or all of a variant's run."""
+    if step.runs:
+        yield from (run.as_instance() for run in variants.runs(settings) if step.runs(run))
+        return
     names = {"codec": settings.codecs, "mllm": settings.mllms}
     for values in itertools.product(*(names[axis] for axis in step.matrix)):
         yield dict(zip(step.matrix, values, strict=True))
@@ -194,7 +168,10 @@ def instances(step: Step, settings: config.Settings) -> Iterator[dict[str, str]]
 
 def declared(step: Step, settings: config.Settings, instance: dict[str, str]) -> dict[str, Any]:
     """The settings that an instance of a step sees, as nested dictionaries of JSON values."""
-    everything = settings.model_dump(mode="json")
+    everything = settings.model_dump(mode="json", exclude_defaults=True)
+    if step.runs:
+        run = variants.find_run(settings, instance["variant"], int(instance["seed"]))
+        everything = variants.settings_of(settings, run)
     seen: dict[str, Any] = {}
     for template in step.params:
         *parents, last = template.format(**instance).split(".")
@@ -205,17 +182,30 @@ def declared(step: Step, settings: config.Settings, instance: dict[str, str]) ->
     return seen
 
 
-def run_step(name: str, codec: str | None = None, mllm: str | None = None, paths: Paths = CHECKOUT) -> None:
-    """Run one instance of a step in a checkout, to the end or not at all.
+def run_step(
+    name: str,
+    codec: str | None = None,
+    mllm: str | None = None,
+    paths: Paths = CHECKOUT,
+    *,
+    variant: str | None = None,
+    seed: int | None = None,
+) -> None:
+    """Run one instance of a step in a checkout, to the end or not at all. Without a seed a variant has the main one.
 
     Raises:
         CotamError: an unknown or ambiguous instance, a missing input, or a step that did not write what it declares.
     """
     step = find(name)
     settings = config.load(paths.root / "params.yaml")
-    instance = _instance(step, settings, {"codec": codec, "mllm": mllm})
+    given = {"codec": codec, "mllm": mllm, "variant": variant}
+    if variant is not None:
+        given["seed"] = str(settings.seed if seed is None else seed)
+    instance = _instance(step, settings, given)
     params = declared(step, settings, instance)
-    stage = "@".join(part for part in (name, instance_name(**instance)) if part)
+    stage = "@".join(part for part in (name, "-".join(instance[axis] for axis in step.matrix)) if part)
+    names = {axis: instance.get(axis) for axis in ("codec", "mllm")}
+    run = variants.find_run(settings, variant, int(instance["seed"])) if step.runs else None
     environment.be_quiet()
     environment.use_threads(settings.threads)
 
@@ -228,8 +218,8 @@ def run_step(name: str, codec: str | None = None, mllm: str | None = None, paths
         work.mkdir(parents=True, exist_ok=True)
         try:
             with stage_run(stage, params) as log:
-                inputs = StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, **instance)
-                importlib.import_module(step.module).run(inputs)
+                inputs = StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, run=run, **names)
+                getattr(importlib.import_module(step.module), step.function)(inputs)
             _publish(step, out, target)
         finally:
             shutil.rmtree(out, ignore_errors=True)
@@ -279,7 +269,7 @@ def _instance(step: Step, settings: config.Settings, given: dict[str, str | None
     if len(choices) == 1:
         return choices[0]
     known = "; ".join(
-        " ".join(f"--{axis} {value}" for axis, value in choice.items()) or "no options"
+        " ".join(f"--{axis} {choice[axis]}" for axis in step.matrix) or "no options"
         for choice in instances(step, settings)
     )
     raise CotamError(f"The step {step.name} is run with one of: {known}.")

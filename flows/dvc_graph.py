@@ -1,6 +1,7 @@
 """The experiment graph, as DVC has it: read here, written only in dvc.yaml."""
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +10,10 @@ _one_at_a_time = threading.Lock()  # DVC's repository object is made for one thr
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage of the main dvc.yaml.
+    """A stage of the main dvc.yaml, or of another pipeline of the project.
 
     Attributes:
-        name: as `dvc repro` takes it, for example `joint@elic-micro-llava`.
+        name: as `dvc repro` takes it, for example `joint@elic-micro-llava`; in another pipeline with its file in front.
         pool: the work pool that it is run in (`meta: {pool: ...}`, `cpu` if it says nothing).
         upstream: names of the stages that it waits for, directly or through others.
     """
@@ -22,8 +23,11 @@ class Stage:
     upstream: frozenset[str]
 
 
-def read_graph(project: Path) -> list[Stage]:
-    """The stages of `project`/dvc.yaml, each after all that it waits for."""
+MAIN = "dvc.yaml"
+
+
+def read_graph(project: Path, pipelines: Collection[str] = (MAIN,)) -> list[Stage]:
+    """The stages of these files of `project`, each after all that it waits for."""
     import networkx
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
@@ -32,13 +36,16 @@ def read_graph(project: Path) -> list[Stage]:
         graph = repo.index.graph  # an edge points from a stage to what it needs
 
         def is_ours(stage: object) -> bool:
-            return isinstance(stage, PipelineStage) and stage.path_in_repo == "dvc.yaml"
+            return isinstance(stage, PipelineStage) and stage.path_in_repo in pipelines
+
+        def target(stage: PipelineStage) -> str:
+            return stage.name if stage.path_in_repo == MAIN else f"{stage.path_in_repo}:{stage.name}"
 
         return [
             Stage(
-                name=stage.name,
+                name=target(stage),
                 pool=(stage.meta or {}).get("pool", "cpu"),
-                upstream=frozenset(other.name for other in networkx.descendants(graph, stage) if is_ours(other)),
+                upstream=frozenset(target(other) for other in networkx.descendants(graph, stage) if is_ours(other)),
             )
             for stage in reversed(list(networkx.lexicographical_topological_sort(graph, key=lambda s: s.addressing)))
             if is_ours(stage)
@@ -57,6 +64,6 @@ def unchanged(project: Path, stage: str) -> bool:
         try:
             with Repo(str(project)) as repo:
                 # A bare name would be looked up in the folder that we stand in.
-                return not repo.status(targets=[f"{project}/dvc.yaml:{stage}"])
+                return not repo.status(targets=[f"{project}/{stage if ':' in stage else f'{MAIN}:{stage}'}"])
         except DvcException:
             return False

@@ -3,6 +3,7 @@
 A task does no work itself. Work pools belong to deployments, so it asks for a run of `run-stage/<pool>` and awaits it.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,13 +66,33 @@ def run_pipeline(job: Job) -> None:
     Raises:
         PipelineFailed: naming every stage that failed. Stages that do not depend on those have run.
     """
-    futures: dict[str, PrefectFuture] = {}
-    for stage in read_graph(job.project):
-        futures[stage.name] = drive.submit(stage, job, wait_for=[futures[name] for name in sorted(stage.upstream)])
+    check(run_stages(read_graph(job.project), lambda _: job))
+
+
+def run_stages(stages: Sequence[Stage], job_of: Callable[[Stage], Job], retries: int = 0) -> dict[str, State]:
+    """Run stages, each after those of its upstream that are among them; called inside a flow.
+
+    Args:
+        stages: in an order in which they can run.
+        job_of: what a stage is run for.
+        retries: how often a stage that failed is tried again.
+
+    Returns:
+        Stage -> how it ended. What does not depend on a stage that failed has run.
+    """
+    task, futures = drive.with_options(retries=retries), dict[str, PrefectFuture]()
+    for stage in stages:
+        before = [futures[name] for name in sorted(stage.upstream) if name in futures]
+        futures[stage.name] = task.submit(stage, job_of(stage), wait_for=before)
     states: dict[str, State] = {}
     for name, future in futures.items():
         future.wait()
         states[name] = future.state
+    return states
+
+
+def check(states: Mapping[str, State]) -> None:
+    """Raises PipelineFailed, naming every stage that failed or did not run."""
     if failed := [state.message for state in states.values() if state.is_failed() or state.is_crashed()]:
         raise PipelineFailed(" ".join(failed))
     if skipped := [name for name, state in states.items() if not state.is_completed()]:

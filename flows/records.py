@@ -92,6 +92,7 @@ def _record(client: TrackingClient, parent_id: str, project: Path, stage: str, r
     parent = client.get_run(parent_id)
     experiment = parent["info"]["experiment_id"]
     entry = _lock_entry(project, stage) if status == "FINISHED" else {}
+    stage = stage.rpartition(":")[2]  # as the step itself has called its run
     content = hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()[:16]
     labels = {"lock_hash": content} if entry else {}
     child = client.children(parent).get(stage)
@@ -111,7 +112,8 @@ def _record(client: TrackingClient, parent_id: str, project: Path, stage: str, r
 
 
 def _lock_entry(project: Path, stage: str) -> dict[str, Any]:
-    lock = project / "dvc.lock"
+    pipeline, _, stage = stage.rpartition(":")
+    lock = (project / pipeline).with_name("dvc.lock") if pipeline else project / "dvc.lock"
     stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.exists() else {}
     return stages.get(stage, {})
 

@@ -20,7 +20,7 @@ _STUB = '''"""A stand-in for a step: writes what the step declares, made of the 
 import json
 
 
-def run(inputs):
+def {function}(inputs):
     for name in {names}:
         path = inputs.out / name
         if "." not in name:
@@ -33,27 +33,35 @@ def run(inputs):
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A checkout whose steps do nothing but write files: real settings, real graph, no work."""
-    from components.steps import STEPS
+    return write_checkout_of_stubs(tmp_path)
+
+
+def write_checkout_of_stubs(tmp_path: Path, settings: str | None = None) -> Path:
+    """Write such a checkout, with other text in params.yaml if some is given."""
+    from components.steps import ABLATION_STEPS, STEPS
     from pipelines.generate import contents
 
     for name in ("params.yaml", "requirements.lock", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, tmp_path)
+    if settings is not None:
+        (tmp_path / "params.yaml").write_text(settings)
     for file in (ROOT / "components").glob("*.py"):
         (tmp_path / "components").mkdir(exist_ok=True)
         shutil.copy(file, tmp_path / "components")
     for folder in ("components/commands", "components/tracking"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for step in STEPS:
+    for step in (*STEPS, *ABLATION_STEPS):
         if step.name != "weights":
             module = tmp_path.joinpath(*step.module.split(".")).with_suffix(".py")
             module.parent.mkdir(parents=True, exist_ok=True)
             names = [*step.outs, *step.metrics] or ["manifest.json"]
-            module.write_text(_STUB.format(names=names, step=step.name))
-    models = ("codec/elic-micro", "mllm/micro-llava", "clip/micro")
+            module.write_text(_STUB.format(names=names, step=step.name, function=step.function))
+    models = ("codec/elic-micro", "codec/dcae-micro", "mllm/micro-llava", "clip/micro")
     folders = ("components/evaluation/tasks", "components/reporting/templates", "pipelines")
     for name in (*(f"pretrained/{model}" for model in models), *folders):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')
     for path, text in contents(tmp_path).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return tmp_path

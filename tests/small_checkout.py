@@ -31,6 +31,8 @@ SETTINGS = {
     "adapter.joint_epochs": "24",
     "adapter.width": "32",
     "evaluation.images": "6",
+    "more_seeds": "[]",
+    "variants": "{}",
     "evaluation.qualities": "[0, 4, 8]",
     "evaluation.jpeg_qualities": "[5, 50]",
     "evaluation.webp_qualities": "[5]",

@@ -90,7 +90,7 @@ def decode(stream: bytes, folder: Path):
     """The latent y (C, h, w) before its inverse gain, exact, and the image (H, W, 3)."""
     magic, first, second, model, check = struct.unpack_from("<2sBB4sI", stream)
     version, quality, size_form, map_form = first // 16, first % 16, second // 64, second // 16 % 4
-    assert (magic, version) == (b"\xc0\x7a", 2)
+    assert magic == b"\xc0\x7a" and 2 <= version <= 4
     files = (folder / name for name in ("config.json", "model.safetensors"))
     assert model == hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()[:4]
     length = 14 + size_form
@@ -116,6 +116,10 @@ def decode(stream: bytes, folder: Path):
         for c in range(grid[1]):
             lowered, total = -1 in levels.values(), levels.get((r, c - 1), 0) + levels.get((r - 1, c), 0)
             levels[r, c] = coder.symbol(LEVEL_ROWS[lowered, total]) - 1
+    for step in range(1, version - 1):
+        for cell, level in levels.items():
+            if abs(level) >= step and coder.symbol(LEVEL_ROWS[False, 2]) == 2:
+                levels[cell] += 1 if level > 0 else -1
     q = torch.full((h, v), quality)
     for r in range(h) if grid else ():
         for c in range(v):

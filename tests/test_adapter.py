@@ -31,6 +31,29 @@ def test_a_new_adapter_adds_nothing_but_learns():
     assert adapter.out_projection.weight.grad.abs().max() > 0
 
 
+def test_more_blocks_are_added_to_the_first(tmp_path):
+    deep = CONFIG.model_copy(update={"blocks": 3})
+    torch.manual_seed(0)
+    one = LatentAdapter(CONFIG)
+    torch.manual_seed(0)
+    three = LatentAdapter(deep)
+    shared = three.state_dict()
+    assert all(torch.equal(shared[name], tensor) for name, tensor in one.state_dict().items())
+    counts = [sum(name.startswith(start) for name in shared) for start in ("block.", "more_blocks.")]
+    assert counts[1] == 2 * counts[0]
+    inputs = torch.randn(1, 6, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    talker = talking(deep)
+    talker.save(tmp_path / "deep")
+    assert torch.equal(LatentAdapter.load(tmp_path / "deep")(*inputs), talker(*inputs))
+    one.save(tmp_path / "one")
+    assert "blocks" not in (tmp_path / "one/config.json").read_text()  # as adapters always were
+
+
+def test_an_adapter_may_start_by_saying_something():
+    inputs = torch.randn(1, 6, 4, 4), torch.zeros(1, 4, 4, dtype=torch.int64)
+    assert LatentAdapter(CONFIG, silent=False)(*inputs).abs().max() > 0
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9))
 def test_any_latent_size_reaches_the_towers_grid(height, width):

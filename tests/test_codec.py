@@ -209,6 +209,8 @@ def test_another_decoder_written_from_the_document_agrees(codec, folder, fine_co
     cases = [
         (codec, folder, pictures([(17, 83)])[0], 3, np.array([[1, 0, -1], [0, 1, 1]], np.int8)),
         (codec, folder, pictures([(1, 1)])[0], 9, None),
+        (codec, folder, pictures([(48, 64)])[0], 4, np.array([[3, 0, -1], [2, -2, 1]], np.int8)),
+        (codec, folder, pictures([(40, 40)])[0], 4, np.array([[0, -2], [1, 0]], np.int8)),
         (fine_codec, fine_folder, pictures([(33, 50)])[0], 6, np.array([[1, 0, -1], [0, 1, 1]], np.int8)),
         (shipped, SHIPPED, scenes[0][:52, :72], 2, np.array([[1, 0], [-1, 1]], np.int8)),
     ]

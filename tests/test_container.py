@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from components.codec.container import (
     MAGIC,
     MAXIMUM_CELLS,
     MAXIMUM_PIXELS,
+    VERSION,
     Header,
     check_size,
     header_bytes,
@@ -45,6 +47,18 @@ def test_what_is_packed_is_unpacked(header, payload):
     size = 2 if longest <= 256 else 3 if longest <= 4096 else 4
     assert header_bytes(stream) == 12 + size + (0 if header.grid in FREE_GRIDS else 2)
     assert len(stream) == header_bytes(stream) + len(payload)
+
+
+@given(headers.filter(lambda header: header.grid), payloads, st.integers(1, 3))
+def test_the_version_says_how_far_the_levels_go(header, payload, steps):
+    wide = replace(header, steps=steps)
+    stream = pack(wide, payload, wide.check)
+    assert stream[2] >> 4 == VERSION + steps - 1
+    assert unpack(stream) == (wide, payload)
+    assert len(stream) == len(pack(header, payload, header.check))
+    if steps > 1:
+        with pytest.raises(CotamError, match="no meaning"):
+            unpack(pack(replace(wide, grid=None), payload, 0))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (256, 256), (336, 336), (768, 512), (4096, 4096), (8192, 8192), (65535, 1)])

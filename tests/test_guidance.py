@@ -32,6 +32,19 @@ def test_levels_by_hand():
     assert quantize(cells, 2, k=2).tolist() == [[[0, 0], [0, 0]]]
 
 
+def test_more_levels_reach_further_from_the_mean():
+    # Mean 0, deviation 4.02: borders at k = 0.5 are 2.01, 4.02 and 6.03.
+    cells = attention([-8, -3, 0], [0, 0, 0], [3, 3, 5])
+    wanted = {3: [-1, -1, 0, 0, 0, 0, 1, 1, 1], 5: [-2, -1, 0, 0, 0, 0, 1, 1, 2], 7: [-3, -1, 0, 0, 0, 0, 1, 1, 2]}
+    for levels, expected in wanted.items():
+        assert quantize(cells, 3, 0.5, levels).reshape(-1).tolist() == expected
+
+
+def test_one_level_is_no_guidance():
+    guidance = load_guide("nowhere", layers=[0], grid=4, k=0.5, levels=1)
+    assert guidance([np.zeros((8, 8, 3), np.uint8)] * 2) == [None, None]
+
+
 def test_levels_on_the_border_stay_in_the_middle():
     # Mean 0, deviation 1, k = 1: the values are the borders themselves.
     assert quantize(attention([-1, 1], [1, -1]), 2, k=1).tolist() == [[[0, 0], [0, 0]]]

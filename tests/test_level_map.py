@@ -125,6 +125,31 @@ def test_qualities_end_at_the_ends():
 
 def test_what_is_no_map_is_refused():
     assert level_map.check(np.array([[1, 0, -1]])).dtype == np.int8
-    for wrong in (np.array([[2]]), np.array([[0.5]]), np.zeros((3, 0)), np.zeros((256, 2)), np.zeros(3)):
+    for wrong in (np.array([[4]]), np.array([[0.5]]), np.zeros((3, 0)), np.zeros((256, 2)), np.zeros(3)):
         with pytest.raises(CotamError, match="level map"):
             level_map.check(wrong)
+
+
+shapes = arrays.array_shapes(min_dims=2, max_dims=2, max_side=12)
+wide_grids = arrays.arrays(np.int8, shapes, elements=st.integers(-3, 3))
+
+
+@given(wide_grids)
+def test_a_map_of_seven_levels_survives_the_coder_and_costs_what_is_said(levels):
+    steps = level_map.steps_of(levels)
+    tiled = np.tile(levels, (20, 2))
+    payload, nothing = (write(TAIL, TAIL, grid, TABLES) for grid in (tiled, None))
+    [found] = Reader([payload], len(TAIL), tiled.shape, TABLES, steps).levels()
+    assert (found == tiled).all()
+    spent = 8 * (len(payload) - len(nothing))
+    assert abs(spent - level_map.cost_bits(tiled)) <= 32 + 0.001 * spent
+
+
+@given(wide_grids)
+def test_levels_further_from_zero_come_after_the_signs(levels):
+    coded, rows = level_map.symbols(levels)
+    signs, sizes = np.sign(levels), np.abs(levels)
+    assert coded[: levels.size] == signs.reshape(-1).tolist()
+    assert rows[: levels.size] == level_map.contexts(signs)
+    assert len(coded) == levels.size + sum((sizes >= step).sum() for step in range(1, level_map.steps_of(levels)))
+    assert set(rows[levels.size :]) <= {level_map.FURTHER}

@@ -64,12 +64,13 @@ def test_a_step_sees_only_its_own_variant():
 def test_every_setting_is_read_by_a_step_and_every_declared_setting_exists():
     settings = config.load()
     seen = set()
-    for step in steps.STEPS:
+    for step in (*steps.STEPS, *steps.ABLATION_STEPS):
         for instance in instances(step, settings):
-            if step.name != "report":  # it reads all, to show them
+            if step.name not in ("report", "verdicts"):  # which read all, to show them
                 seen |= {key for key, _ in config.dotted_keys(declared(step, settings, instance))}
-    everything = {key for key, value in config.dotted_keys(settings.model_dump()) if not isinstance(value, dict)}
-    assert everything - seen == {"evaluation.bootstrap"}
+    settings = settings.model_dump(exclude={"variants"})
+    everything = {key for key, value in config.dotted_keys(settings) if not isinstance(value, dict)}
+    assert everything - seen == {"evaluation.bootstrap", "more_seeds"}
 
 
 def test_results_appear_when_the_step_has_ended_and_replace_the_old_ones(step, checkout):

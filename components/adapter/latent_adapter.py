@@ -21,7 +21,7 @@ Sampler = Callable[[Tensor], Tensor]
 
 
 class AdapterConfig(BaseModel):
-    """Sizes of an adapter; what is not given by the codec and the tower is `width`, `heads` and `neighbourhood`."""
+    """Sizes of an adapter; `width`, `heads`, `blocks` and `neighbourhood` are not given by the codec and the tower."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,6 +32,7 @@ class AdapterConfig(BaseModel):
     width: int = 256
     heads: int = 4
     neighbourhood: int = 3  # latent positions across which the in-projection looks
+    blocks: int = 1  # transformer blocks, one after another; the paper's adapter has one
 
     @model_validator(mode="after")
     def _consistent(self) -> "AdapterConfig":
@@ -39,6 +40,8 @@ class AdapterConfig(BaseModel):
             raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads")
         if self.neighbourhood % 2 == 0:
             raise ValueError("neighbourhood must be odd")
+        if self.blocks < 1:
+            raise ValueError("an adapter has at least one block")
         return self
 
 
@@ -55,13 +58,14 @@ class OrdinalEmbedding(nn.Module):
 
 
 class LatentAdapter(nn.Module):
-    """One pre-norm transformer block between the decoded latent and the tower's patch embeddings.
+    """One pre-norm transformer block (or several) between the decoded latent and the tower's patch embeddings.
 
     Latents are first brought to one scale (their channels differ by orders of magnitude), seen with the quality of
     their place, and sampled to the tower's grid, so that the block's cost does not depend on the image's size.
     """
 
-    def __init__(self, config: AdapterConfig):
+    def __init__(self, config: AdapterConfig, silent: bool = True):
+        """`silent`: the last projection is zero, so that training starts from what the decoded picture alone gives."""
         super().__init__()
         self.config = config
         rows, columns = config.grid
@@ -73,13 +77,14 @@ class LatentAdapter(nn.Module):
         self.in_projection = nn.Linear(config.latent_channels * config.neighbourhood**2, config.width)
         self.quality = OrdinalEmbedding(config.qualities, config.width)
         self.position_1WHW = nn.Parameter(torch.randn(1, config.width, rows, columns) * 0.02)
-        self.block = nn.TransformerEncoderLayer(
-            config.width, config.heads, 4 * config.width, 0.0, "gelu", batch_first=True, norm_first=True
-        )
+        self.block = _block(config)
         self.norm = nn.LayerNorm(config.width)
         self.out_projection = nn.Linear(config.width, config.feature_dim)
-        nn.init.zeros_(self.out_projection.weight)
-        nn.init.zeros_(self.out_projection.bias)
+        if silent:
+            nn.init.zeros_(self.out_projection.weight)
+            nn.init.zeros_(self.out_projection.bias)
+        # Made last, so that an adapter of one block starts as it always has.
+        self.more_blocks = nn.Sequential(*(_block(config) for _ in range(config.blocks - 1)))
 
     def set_scales(
         self, latent_mean_C: Tensor, latent_std_C: Tensor, output_std_D: Tensor, quality_scale_Q: Tensor
@@ -113,7 +118,7 @@ class LatentAdapter(nn.Module):
         sample = sample or partial(fill_grid, grid=self.config.grid)
         tokens_BNW = (sample(features_BWHW) + self.position_1WHW).flatten(2).transpose(1, 2)
         scale_BN1 = sample(self.quality_scale_Q[quality_map_BHW][:, None]).flatten(2).transpose(1, 2)
-        return self.out_projection(self.norm(self.block(tokens_BNW))) * self.output_std_D * scale_BN1
+        return self.out_projection(self.norm(self.more_blocks(self.block(tokens_BNW)))) * self.output_std_D * scale_BN1
 
     def _look_around(self, unit_BCHW: Tensor) -> Tensor:
         """The in-projection of every position and its neighbours, (B, W, h, w)."""
@@ -123,7 +128,10 @@ class LatentAdapter(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`."""
-        save_safetensors(folder, self.state_dict(), self.config.model_dump(mode="json"))
+        sizes = self.config.model_dump(mode="json")
+        if self.config.blocks == 1:
+            del sizes["blocks"]  # so that an adapter from before there were more has the same bytes
+        save_safetensors(folder, self.state_dict(), sizes)
 
     @classmethod
     def load(cls, folder: str | Path) -> "LatentAdapter":
@@ -139,6 +147,12 @@ class LatentAdapter(nn.Module):
         except (ValueError, TypeError, RuntimeError) as error:
             raise CotamError(f"{folder} does not hold an adapter of this version ({error}).") from None
         return adapter.eval()
+
+
+def _block(config: AdapterConfig) -> nn.Module:
+    return nn.TransformerEncoderLayer(
+        config.width, config.heads, 4 * config.width, 0.0, "gelu", batch_first=True, norm_first=True
+    )
 
 
 def fill_grid(features_BWHW: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -1,14 +1,12 @@
 """What compresses: any of our codecs, or JPEG, WebP and AVIF as Pillow writes them. Rates are sizes of real files."""
 
-import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, features
 
 from components.baselines import conventional
 from components.codec import Codec
@@ -96,8 +94,8 @@ class Compressors:
         self._sources = {choice.name: choice.source for choice in choices}
         for choice in choices:
             if choice.source in CONVENTIONAL:
-                if choice.source == "avif" and not features.check("avif"):
-                    raise CotamError("This Pillow was built without AVIF; install Pillow's own wheel, or leave it out.")
+                if choice.source == "avif":
+                    conventional.require_avif()
                 continue
             top = self._codec(choice.source).config.qualities - 1
             if choice.qualities[-1] > top:
@@ -107,9 +105,8 @@ class Compressors:
         """Encode and decode."""
         source, quality = self._sources[setting.method], int(setting.quality)
         if source in CONVENTIONAL:
-            files = [_ENCODERS[source](picture, quality) for picture in pictures]
-            decode = _avif_decode if source == "avif" else conventional.decode
-            decoded = [decode(content) for content in files]
+            files = [conventional.ENCODERS[source](picture, quality) for picture in pictures]
+            decoded = [conventional.decode(content) for content in files]
         else:
             codec = self._codec(source)
             files = codec.encode(list(pictures), quality)
@@ -121,21 +118,3 @@ class Compressors:
     def _codec(source: str) -> Codec:
         return Codec.from_pretrained(source)
 
-
-def _avif_encode(picture: Picture, quality: int) -> bytes:
-    """4:2:0, one thread: the bytes do not depend on the machine's processors."""
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, format="avif", quality=quality, max_threads=1)
-    return buffer.getvalue()
-
-
-def _avif_decode(content: bytes) -> Picture:
-    with Image.open(io.BytesIO(content), formats=("avif",)) as image:
-        return np.array(image.convert("RGB"))
-
-
-_ENCODERS: dict[str, Callable[[Picture, int], bytes]] = {
-    "jpeg": conventional.jpeg_encode,
-    "webp": conventional.webp_encode,
-    "avif": _avif_encode,
-}

@@ -18,6 +18,7 @@ from components.codec.elic import Elic
 from components.codec.elic2022 import Elic2022, Elic2022Config
 from components.codec.exact_elic import ExactElic
 from components.codec.exact_elic2022 import ExactElic2022
+from components.codec.modulation import ModulatedDcae, ModulatedDcaeConfig, ModulatedElic, ModulatedElicConfig
 
 AnyConfig = CodecConfig | DcaeConfig | Elic2022Config
 
@@ -45,6 +46,9 @@ _ARCHITECTURES = {
     "elic": Architecture(CodecConfig, Elic, ExactElic, tiled=True, fast=True),
     "dcae": Architecture(DcaeConfig, Dcae, None),
     "elic2022": Architecture(Elic2022Config, Elic2022, ExactElic2022),
+    # A Fourier transform sees the whole image, so tiles would change it.
+    "elic-sfma": Architecture(ModulatedElicConfig, ModulatedElic, ExactElic),
+    "dcae-sfma": Architecture(ModulatedDcaeConfig, ModulatedDcae, None),
 }
 
 

@@ -135,7 +135,7 @@ class Codec:
         Args:
             images: PIL images (RGB, see `components.data.images.open_image`) or uint8 arrays (H, W, 3).
             quality: 0 (fewest bits) to 9, for all or for each.
-            guidance: for each image its levels (rows, columns) in {-1, 0, 1} (`components.codec.guidance`), or None.
+            guidance: for each image its levels (rows, columns), or None (`components.codec.guidance`).
 
         Returns:
             One `.cotam` stream per image. Their length is their rate.
@@ -152,7 +152,8 @@ class Codec:
             for job, payload, parts in zip(batch, payloads, covered, strict=True):
                 height, width = job.pixels.shape[:2]
                 grid = None if job.levels is None else job.levels.shape
-                header = Header(self.model_id, width, height, job.quality, grid)
+                steps = level_map.steps_of(job.levels)
+                header = Header(self.model_id, width, height, job.quality, grid, steps=steps)
                 streams[job.place] = pack(header, payload, header.checksum(_level_bytes(job.levels), parts))
         return [streams[place] for place in range(len(jobs))]
 
@@ -192,10 +193,11 @@ class Codec:
             self._check_origin(header)
             opened.append((place, header, payload))
         decoded: dict[int, Decoded] = {}
-        for batch in _batches(opened, lambda item: (item[1].height, item[1].width, item[1].grid)):
+        for batch in _batches(opened, lambda item: (item[1].height, item[1].width, item[1].grid, item[1].steps)):
             places, headers, payloads = zip(*batch, strict=True)
             size = headers[0].latent_size
-            reader = Reader(payloads, self.wire.symbol_count(size), headers[0].grid, self.wire.tables)
+            count, first = self.wire.symbol_count(size), headers[0]
+            reader = Reader(payloads, count, first.grid, self.wire.tables, first.steps)
             levels = reader.levels()
             maps = np.stack(
                 [

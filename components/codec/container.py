@@ -15,6 +15,7 @@ from components.errors import CotamError
 MAGIC = b"\xc0\x7a"
 VIDEO_MAGIC = b"\xc0\x7b"  # of `video_container`
 VERSION = 2
+NEWEST = 4  # versions 3 and 4 are version 2 with a map whose levels go to 2 and to 3 (level_map.py)
 MAXIMUM_PIXELS = 100_000_000
 MAXIMUM_SIDE = 0xFFFF
 MAXIMUM_CELLS = 255  # per side of a level map
@@ -36,6 +37,7 @@ class Header:
         quality: the base quality, 0 to 9.
         grid: rows and columns of its level map; None if it has none.
         check: CRC-32 over the fields above and the decoded latent.
+        steps: how far from zero the levels of the map go, 1 to 3.
     """
 
     model_id: str
@@ -44,12 +46,14 @@ class Header:
     quality: int
     grid: tuple[int, int] | None
     check: int = 0
+    steps: int = 1
 
     @property
     def fields(self) -> bytes:
         """The bytes that the checksum covers: all but itself, with zeros in place of the header's own check."""
         forms = _size_form(self.width, self.height) << 6 | _map_form(self.grid) << 4
-        start = MAGIC + bytes([VERSION << 4 | self.quality, forms]) + bytes.fromhex(self.model_id)
+        version = VERSION + self.steps - 1
+        start = MAGIC + bytes([version << 4 | self.quality, forms]) + bytes.fromhex(self.model_id)
         return start + _size_bytes(self.width, self.height) + _grid_bytes(self.grid)
 
     def checksum(self, *decoded: bytes) -> int:
@@ -143,8 +147,8 @@ def _read_header(stream: bytes) -> tuple[Header, int]:
         raise CotamError("This is not a .cotam stream; make one with `cotam encode`.")
     if version < VERSION:
         raise CotamError(f"The stream has version {version}, this program reads {VERSION}; encode the image again.")
-    if version > VERSION:
-        raise CotamError(f"The stream has version {version}, this program reads {VERSION}; update the program.")
+    if version > NEWEST:
+        raise CotamError(f"The stream has version {version}, this program reads {NEWEST}; update the program.")
     if len(stream) < _START_BYTES:
         raise CotamError("The stream is truncated: not even its header is whole; copy it again.")
     size_form, map_form = stream[3] >> 6, stream[3] >> 4 & 3
@@ -161,10 +165,11 @@ def _read_header(stream: bytes) -> tuple[Header, int]:
     width, height = (sides & (1 << bits) - 1) + 1, (sides >> bits) + 1
     grid = FREE_GRIDS[map_form] if map_form < 3 else tuple(stream[grid_at:length])
     canonical = size_form == _size_form(width, height) and map_form == _map_form(grid)
+    canonical = canonical and (version == VERSION or grid is not None)
     if not canonical or max(width, height) > MAXIMUM_SIDE or (grid is not None and min(grid) < 1):
         raise CotamError("The stream is damaged (its header has no meaning); copy it again.")
     check = int.from_bytes(stream[8:_START_BYTES], "little")
-    return Header(stream[4:8].hex(), width, height, quality, grid, check), length
+    return Header(stream[4:8].hex(), width, height, quality, grid, check, version - VERSION + 1), length
 
 
 def header_bytes(stream: bytes) -> int:

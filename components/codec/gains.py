@@ -21,7 +21,8 @@ def look_up(table_QC: Tensor, quality_map_BHW: Tensor) -> Tensor:
     if table_QC.is_cuda and torch.is_grad_enabled():
         chosen = F.one_hot(quality_map_BHW, len(table_QC)).to(table_QC.dtype)
         return (chosen @ table_QC).permute(0, 3, 1, 2)
-    return table_QC[quality_map_BHW].permute(0, 3, 1, 2)
+    # Not by indexing: the gradient of that is summed by several threads in whatever order they come.
+    return F.embedding(quality_map_BHW, table_QC).permute(0, 3, 1, 2)
 
 
 class Gain(nn.Module):

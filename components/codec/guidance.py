@@ -35,16 +35,23 @@ class Tower(Protocol):
     def attention_map(self, pixels_B3HW: Tensor, layers: Sequence[int]) -> Tensor: ...
 
 
-def quantize(attention_BHW: Tensor, grid: int | tuple[int, int], k: float = K) -> NDArray[np.int8]:
+def quantize(
+    attention_BHW: Tensor, grid: int | tuple[int, int], k: float = K, levels: int = 3
+) -> NDArray[np.int8]:
     """Attention maps -> levels (B, *grid): +1 above mu + k sigma, -1 below mu - k sigma, else 0.
+
+    With five levels +2 stands above mu + 2 k sigma and -2 below mu - 2 k sigma; with seven there are +3 and -3 as well.
 
     Mean and (population) deviation are each image's own, over the pooled cells.
     """
     cells_BGG = torch.nn.functional.adaptive_avg_pool2d(attention_BHW[:, None].double(), grid)[:, 0]
     mean = cells_BGG.mean((1, 2), keepdim=True)
     deviation = cells_BGG.std((1, 2), correction=0, keepdim=True)
-    levels = (cells_BGG > mean + k * deviation).int() - (cells_BGG < mean - k * deviation).int()
-    return levels.to(torch.int8).cpu().numpy()
+    found_BGG = torch.zeros_like(cells_BGG, dtype=torch.int8)
+    for step in range(1, levels // 2 + 1):
+        far = step * k * deviation
+        found_BGG += (cells_BGG > mean + far).to(torch.int8) - (cells_BGG < mean - far).to(torch.int8)
+    return found_BGG.cpu().numpy()
 
 
 @torch.inference_mode()
@@ -54,6 +61,7 @@ def guide(
     grid: int,
     k: float = K,
     layers: Sequence[int] = LAYERS,
+    levels: int = 3,
 ) -> NDArray[np.int8]:
     """Level maps of images that are each seen as one tile, whatever their shape.
 
@@ -63,11 +71,12 @@ def guide(
         grid: cells per side; the cells lie over the whole image.
         k: width of the middle level, in deviations.
         layers: of the tower, averaged.
+        levels: how many there are, 3, 5 or 7.
 
     Returns:
-        int8 (B, grid, grid) in {-1, 0, 1}.
+        int8 (B, grid, grid) in {-1, 0, 1}; with more levels up to 3 from zero.
     """
-    return quantize(_maps(tower, images, layers), grid, k)
+    return quantize(_maps(tower, images, layers), grid, k, levels)
 
 
 @torch.inference_mode()
@@ -78,29 +87,31 @@ def guide_scoped(
     k: float = K,
     layers: Sequence[int] = LAYERS,
     scope: Scope = "hierarchical",
+    levels: int = 3,
 ) -> list[NDArray[np.int8]]:
     """Level maps of images of any size; those that are one tile have the same map in every scope.
 
     Args:
-        tower, images, k, layers: as in `guide`.
+        tower, images, k, layers, levels: as in `guide`.
         grid: cells per side of a tile; with `global`, of the image.
         scope: what guides an image of several tiles.
 
     Returns:
-        For every image int8 (rows, columns) in {-1, 0, 1}: `grid` for each of its tiles (`tiles_of`), or for the whole.
+        For every image its levels, int8 (rows, columns): `grid` cells for each of its tiles (`tiles_of`), or for the
+        whole.
     """
     side = tower.geometry.output_size
     cuts = [(1, 1) if scope == "global" else tiles_of(_size(image), side, grid) for image in images]
     maps: list[NDArray[np.int8] | None] = [None] * len(images)
     whole = [index for index, cut in enumerate(cuts) if cut == (1, 1)]
     if whole:
-        found = guide(tower, [images[index] for index in whole], grid, k, layers)
-        for index, levels in zip(whole, found, strict=True):
-            maps[index] = levels
+        found = guide(tower, [images[index] for index in whole], grid, k, layers, levels)
+        for index, levels_GG in zip(whole, found, strict=True):
+            maps[index] = levels_GG
     for index, (rows, columns) in enumerate(cuts):
         if (rows, columns) != (1, 1):
             attention_1HW = _attention(tower, images[index], (rows, columns), layers, whole=scope == "hierarchical")
-            maps[index] = quantize(attention_1HW, (grid * rows, grid * columns), k)[0]
+            maps[index] = quantize(attention_1HW, (grid * rows, grid * columns), k, levels)[0]
     return maps
 
 

@@ -79,7 +79,7 @@ def write(symbols_N: NDArray, indexes_N: NDArray, levels: NDArray[np.int8] | Non
     """Entropy-code a level map and symbols whose scale steps are `indexes`."""
     coder = ans.BufferedRansEncoder()
     if levels is not None:
-        coder.encode_with_indexes(levels.reshape(-1).tolist(), level_map.contexts(levels), *tables.upto(LEVEL_ROWS - 1))
+        coder.encode_with_indexes(*level_map.symbols(levels), *tables.upto(LEVEL_ROWS - 1))
     for part in _portions(len(symbols_N)):
         rows = indexes_N[part].astype(np.int64) + tables.first
         coder.encode_with_indexes(symbols_N[part].tolist(), rows.tolist(), *tables.upto(int(rows.max())))
@@ -98,12 +98,14 @@ class Reader:
         CotamError: a payload is shorter than that many symbols can be, so that a few bytes never announce a huge image.
     """
 
-    def __init__(self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None, tables: Tables):
-        self.tables = tables
+    def __init__(
+        self, payloads: Sequence[bytes], symbols: int, grid: tuple[int, int] | None, tables: Tables, steps: int = 1
+    ):
+        self.tables, self._steps = tables, steps
         if 8 * min(map(len, payloads)) < symbols * LEAST_BITS:
             raise CotamError("The stream is damaged: it is too short for the size that it names; copy it again.")
         # A damaged stream ends early; what is read beyond its end is then zeros, and the checksum fails.
-        cells = 0 if grid is None else grid[0] * grid[1]
+        cells = 0 if grid is None else grid[0] * grid[1] * steps
         symbols *= 1 if tables.escape is None else 2  # all digits of an escape take a word at most
         self._coders = [ans.RansDecoder() for _ in payloads]
         for coder, payload in zip(self._coders, payloads, strict=True):
@@ -117,7 +119,7 @@ class Reader:
         own = self.tables
         tables = [([own.rows[k]], [own.sizes[k]], [-1]) for k in range(LEVEL_ROWS)]
         return [
-            level_map.read(self._grid, lambda k, coder=coder: coder.decode_stream([0], *tables[k])[0])
+            level_map.read(self._grid, lambda k, coder=coder: coder.decode_stream([0], *tables[k])[0], self._steps)
             for coder in self._coders
         ]
 

@@ -195,7 +195,7 @@ def _measure(stream: bytes, levels) -> dict:
         "bpp": 8 * len(stream) / pixels,
         "bpp_without_header": 8 * len(payload) / pixels,
         "grid": header.grid,
-        "map_bits": 0.0 if levels is None else cost_bits(levels[0]),
+        "map_bits": 0.0 if header.grid is None else cost_bits(levels[0]),
     }
 
 

@@ -57,7 +57,7 @@ def describe(path: Path) -> dict:
     pixels = header.width * header.height
     return {
         "file": str(path),
-        "version": VERSION,
+        "version": VERSION + header.steps - 1,
         "codec": header.model_id,
         "width": header.width,
         "height": header.height,

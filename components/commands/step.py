@@ -10,19 +10,23 @@ from components.paths import ROOT
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
     """Describe the command."""
-    from components.steps import STEPS
+    from components.steps import ABLATION_STEPS, STEPS
 
-    steps = "\n".join(f"  {step.name:<12}{step.summary}" for step in STEPS)
+    names = [step.name for step in (*STEPS, *ABLATION_STEPS)]
+    steps = "\n".join(f"  {step.name:<17}{step.summary}" for step in (*STEPS, *ABLATION_STEPS))
     parser = sub.add_parser(
         "step",
         help="run one step of the pipeline (what dvc.yaml calls)",
         description="Run one step of the pipeline. `dvc repro` calls this, in the right order and only where needed.",
-        epilog=f"steps:\n{steps}\n\nexample:\n  cotam step joint --codec elic --mllm micro-llava",
+        epilog=f"steps:\n{steps}\n\nexample:\n  cotam step joint --codec elic --mllm micro-llava\n"
+        "  cotam step evaluate-variant --variant k-045",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", metavar="STEP", choices=[step.name for step in STEPS], help="one of the steps below")
+    parser.add_argument("name", metavar="STEP", choices=names, help="one of the steps below")
     parser.add_argument("--codec", metavar="NAME", help="an entry of `codecs` in params.yaml")
     parser.add_argument("--mllm", metavar="NAME", help="an entry of `mllms` in params.yaml")
+    parser.add_argument("--variant", metavar="NAME", help="an entry of `variants` in params.yaml")
+    parser.add_argument("--seed", metavar="N", type=int, help="of the variant's training (default: the main one)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from components.steps import run_step
 
     die_with_parent()
-    run_step(args.name, args.codec, args.mllm)
+    run_step(args.name, args.codec, args.mllm, variant=args.variant, seed=args.seed)
     return 0
 
 

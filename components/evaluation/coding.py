@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from components.baselines import conventional
 from components.codec import container
 from components.evaluation.pictures import Pictures
-from components.evaluation.streams import COTAM, JPEG, WEBP, Files, Setting
+from components.evaluation.streams import COTAM, SUFFIXES, Files, Setting
 from components.files import sha256_tree
 from components.weights import resolve
 
@@ -25,16 +25,21 @@ PORTION = 32  # pictures that are coded together
 
 
 class Guide:
-    """Pictures -> their level maps, int8 (rows, columns) in {-1, 0, 1} each (paper, section 3.2).
+    """Pictures -> their level maps, int8 (rows, columns) in {-1, 0, 1} each (paper, section 3.2); or None, no map.
 
     Args:
-        tower: a CLIP's folder; loaded when the first picture comes.
-        settings: `layers`, `grid`, `k` and `scope` of the settings' `guidance` section.
+        tower: a CLIP's folder or name; loaded when the first picture comes.
+        settings: `layers`, `grid`, `k`, `scope` and `levels` of the settings' `guidance` section; one level means that
+            there are no maps, and no tower is needed.
     """
 
-    def __init__(self, tower: Path, settings: Mapping[str, Any]):
-        self._folder = tower
+    def __init__(self, tower: Path | str, settings: Mapping[str, Any]):
+        self._name = tower
         self._settings = dict(settings)
+
+    @cached_property
+    def _folder(self) -> Path:
+        return resolve(self._name)
 
     @cached_property
     def _tower(self):
@@ -45,10 +50,14 @@ class Guide:
     @cached_property
     def identity(self) -> str:
         """Changes when the maps would: a hash of the tower's files and of the settings."""
-        known = self._settings | {"tower": sha256_tree(self._folder)}
+        known = {"levels": 1}
+        if self._settings["levels"] > 1:
+            known = self._settings | {"tower": sha256_tree(self._folder)}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
-    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int8]]:
+    def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int8] | None]:
+        if self._settings["levels"] == 1:
+            return [None] * len(pictures)
         from components.codec.guidance import guide_scoped
 
         return guide_scoped(self._tower, pictures, **self._settings)
@@ -58,7 +67,7 @@ class Coder:
     """The methods of one codec.
 
     Args:
-        codec: the codec.
+        codec: the codec; None: only the conventional ones.
         guide: needed to encode as `cotam`, and for nothing else.
         cache: where streams of the codec are kept and found again; None: everything is coded.
 
@@ -66,7 +75,7 @@ class Coder:
         encoded: pictures that the codec coded; those that the cache had do not count.
     """
 
-    def __init__(self, codec: "Codec", guide: Guide | None = None, cache: "CodingCache | None" = None):
+    def __init__(self, codec: "Codec | None", guide: Guide | None = None, cache: "CodingCache | None" = None):
         self.codec = codec
         self.guide = guide
         self.cache = cache
@@ -75,8 +84,8 @@ class Coder:
     def encode(self, setting: Setting, pictures: Pictures) -> Files:
         """A file per picture."""
         quality = int(setting.quality)
-        if setting.method in (JPEG, WEBP):
-            write = conventional.jpeg_encode if setting.method == JPEG else conventional.webp_encode
+        if setting.method in SUFFIXES:
+            write = conventional.ENCODERS[setting.method]
             return {name: write(picture, quality) for name, picture in pictures.items()}
         files: Files = {}
         for names in portions(pictures):
@@ -103,20 +112,22 @@ class Coder:
 
     def pictures(self, setting: Setting, files: Files) -> Pictures:
         """What a person would see of the files."""
-        if setting.method in (JPEG, WEBP):
+        if setting.method in SUFFIXES:
             return {name: conventional.decode(content) for name, content in files.items()}
         return {name: decoded.image for name, decoded in self.decode(files).items()}
 
 
 def header_bits(setting: Setting, content: bytes) -> int:
     """Bits of a file that are no coded pixels."""
-    kind = conventional if setting.method in (JPEG, WEBP) else container
+    kind = conventional if setting.method in SUFFIXES else container
     return 8 * kind.header_bytes(content)
 
 
-def load_guide(tower, *, layers: Sequence[int], grid: int, k: float, scope: str = "hierarchical") -> Guide:
+def load_guide(
+    tower, *, layers: Sequence[int], grid: int, k: float, scope: str = "hierarchical", levels: int = 3
+) -> Guide:
     """The settings' `guidance` section, whose `tower` is a CLIP's folder or name (`components.weights.resolve`)."""
-    return Guide(resolve(tower), {"layers": list(layers), "grid": grid, "k": k, "scope": scope})
+    return Guide(tower, {"layers": list(layers), "grid": grid, "k": k, "scope": scope, "levels": levels})
 
 
 def portions(names: Pictures | Files) -> Iterator[list[str]]:

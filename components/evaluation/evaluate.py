@@ -8,7 +8,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from components.evaluation.coding import Coder
 from components.evaluation.pictures import benchmark_names, benchmark_pictures
@@ -67,14 +67,34 @@ Outcomes = dict[Job, dict[str, Any]]
 """Job -> {"questions", "scores" (of each), "answers" ([answer, score] of everything asked), "lmms_eval"}."""
 
 
-def evaluate(models: Models, styles: Sequence[str], work: Path, workers: int) -> Outcomes:
-    """Ask about everything in the streams, and about the clean images.
+class Taking(Protocol):
+    """What an evaluation asks of who takes part (`Models`)."""
+
+    benchmarks: Path
+    streams: Path
+
+    def receiver(self) -> "Views": ...
+
+
+class Views(Protocol):
+    """What a method makes of files (`Receiver`)."""
+
+    mllm: Any
+
+    def views(self, setting: Setting, style: str) -> dict[str, Any]: ...
+
+
+def evaluate(
+    models: Taking, styles: Sequence[str], work: Path, workers: int, settings: Sequence[Setting] | None = None
+) -> Outcomes:
+    """Ask about everything in the streams, and about the clean images; or about some `settings` of the streams alone.
 
     Args:
         models: the folders of what takes part.
         styles: of the benchmarks, each a folder of them.
         work: keeps the outcome of every job that was finished; an evaluation on the same inputs goes on from there.
         workers: processes, which change nothing but the time.
+        settings: None for all.
 
     Raises:
         CotamError: something is missing, damaged, or does not belong together; or a worker was killed.
@@ -82,7 +102,11 @@ def evaluate(models: Models, styles: Sequence[str], work: Path, workers: int) ->
     streams = Streams(models.streams)
     for style in styles:
         streams.check(style, benchmark_names(models.benchmarks / style))
-    jobs = [Job(setting, style) for style in styles for setting in (CLEAN, *streams.settings(style))]
+    jobs = [
+        Job(setting, style)
+        for style in styles
+        for setting in ((CLEAN, *streams.settings(style)) if settings is None else settings)
+    ]
     missing = [job for job in jobs if not (work / job.file).exists()]
     if missing:
         importlib.import_module("components.evaluation.suite")  # lmms-eval: slow, and so before the processes part
@@ -92,7 +116,7 @@ def evaluate(models: Models, styles: Sequence[str], work: Path, workers: int) ->
     return {job: read_json(work / job.file) for job in jobs}
 
 
-def _asker(models: Models, styles: Sequence[str]) -> Callable[[Job], dict[str, Any]]:
+def _asker(models: Taking, styles: Sequence[str]) -> Callable[[Job], dict[str, Any]]:
     from components.evaluation.suite import Suite
 
     receiver = models.receiver()
@@ -107,7 +131,7 @@ def _asker(models: Models, styles: Sequence[str]) -> Callable[[Job], dict[str, A
     return ask
 
 
-def scores_json(codec: str, mllm: str, outcomes: Outcomes, models: Models) -> dict[str, Any]:
+def scores_json(codec: str, mllm: str, outcomes: Outcomes, models: Taking) -> dict[str, Any]:
     """scores.json (docs/summary-schema.md)."""
     streams = Streams(models.streams)
     styles: dict[str, Any] = {}

@@ -124,7 +124,7 @@ def rates_of_styles(pictures: Mapping[str, Pictures], coded: Mapping[Job, Coded]
 def map_costs(guide: Guide, pictures: Pictures) -> list[float]:
     """Bits that the map of each picture costs in its file."""
     maps = (guide([pictures[name] for name in names]) for names in portions(pictures))
-    return [cost_bits(levels) for portion in maps for levels in portion]
+    return [0.0 if levels is None else cost_bits(levels) for portion in maps for levels in portion]
 
 
 def _style(pictures: Pictures) -> dict[str, Any]:

@@ -67,6 +67,12 @@ class Scores:
         shape = (len(weights_RI), len(self.settings))
         return {level: 100 * _mean([means[level]] if level in means else [], shape) for level in LEVELS}
 
+    def categories(self, benchmark: str, images: list[str], weights_RI: np.ndarray) -> dict[str, np.ndarray]:
+        """Right answers in per cent in each category of one benchmark: category -> (R, S)."""
+        cells = [question["category"] if question["benchmark"] == benchmark else None for question in self.questions]
+        means = self._cell_means(cells, self.values_QS, images, weights_RI)
+        return {category: 100 * mean_RS for category, mean_RS in means.items() if category is not None}
+
     def accuracy_plus(self) -> dict[Setting, float]:
         """MME's accuracy+ in per cent: both questions of a pair right."""
         right = np.array([self.values_QS[rows].min(0) for rows in self._pairs()])

@@ -16,13 +16,13 @@ from components.errors import CotamError
 from components.files import atomic_file
 
 COTAM = "cotam"
-JPEG, WEBP = "jpeg", "webp"
-SUFFIXES = {JPEG: "jpg", WEBP: "webp"}
+JPEG, WEBP, AVIF = "jpeg", "webp", "avif"
+SUFFIXES = {JPEG: "jpg", WEBP: "webp", AVIF: "avif"}
 
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """A method (`clean`, the codec's name, `cotam`, `jpeg`, `webp`) at a quality, as both are written in results."""
+    """A method (`clean`, the codec's name, `cotam`, `jpeg`, ...) at a quality, as both are written in results."""
 
     method: str
     quality: str

@@ -98,7 +98,8 @@ class Family:
         if any(view.residual_ND is not None for view in views):
             nothing_ND = torch.zeros_like(patches_BND[0])
             residuals = [nothing_ND if view.residual_ND is None else view.residual_ND for view in views]
-            patches_BND = patches_BND + torch.stack([residual.to(self._device) for residual in residuals])
+            seen_B11 = torch.tensor([float(not view.alone) for view in views]).to(patches_BND)[:, None, None]
+            patches_BND = patches_BND * seen_B11 + torch.stack([residual.to(self._device) for residual in residuals])
         return patches_BND
 
 

@@ -48,12 +48,16 @@ class Mllm:
         return show(self.family, [[image] for image in images], Kind.IMAGE)
 
     @torch.inference_mode()
-    def decoded_views(self, decoded: Sequence["Decoded"], adapter: "LatentAdapter") -> list[Seen]:
+    def decoded_views(
+        self, decoded: Sequence["Decoded"], adapter: "LatentAdapter", alone: bool = False
+    ) -> list[Seen]:
         """Decoded images with what the adapter reads in their latents, sampled through the same geometry.
+
+        `alone` hides the images: the tower then sees what the adapter says and nothing else.
 
         Raises CotamError when the adapter was trained for another codec or another tower.
         """
-        return show(self.family, [[item] for item in decoded], Kind.IMAGE, adapter)
+        return show(self.family, [[item] for item in decoded], Kind.IMAGE, adapter, alone)
 
     @torch.inference_mode()
     def several_views(

@@ -30,7 +30,11 @@ Picture = Union[Image.Image, np.ndarray, "Decoded"]
 
 
 def show(
-    family: Family, groups: Sequence[Sequence[Picture]], kind: Kind, adapter: "LatentAdapter | None" = None
+    family: Family,
+    groups: Sequence[Sequence[Picture]],
+    kind: Kind,
+    adapter: "LatentAdapter | None" = None,
+    alone: bool = False,
 ) -> list[Seen]:
     """Each group as one thing to ask about.
 
@@ -39,6 +43,7 @@ def show(
         groups: an image, several images, or the frames of a video, each.
         kind: which of these.
         adapter: speaks for the decoded latents; without one, pixels are all.
+        alone: with an adapter, the tower sees what it says and nothing of the pixels.
 
     Raises:
         CotamError: a group is empty, the MLLM does not take this kind, or the adapter does not fit.
@@ -51,7 +56,7 @@ def show(
     # One image of "several" is an image.
     kinds = [Kind.IMAGE if kind is Kind.IMAGES and len(group) == 1 else kind for group in groups]
     pictures = [(picture, kind) for group, kind in zip(groups, kinds, strict=True) for picture in group]
-    shown = iter(_views(family, pictures, adapter))
+    shown = iter(_views(family, pictures, adapter, alone))
     return [_together([next(shown) for _ in group], kind) for group, kind in zip(groups, kinds, strict=True)]
 
 
@@ -61,7 +66,7 @@ def _together(images: Sequence[tuple[tuple[View, ...], Size]], kind: Kind) -> Se
 
 
 def _views(
-    family: Family, asked: Sequence[tuple[Picture, Kind]], adapter: "LatentAdapter | None"
+    family: Family, asked: Sequence[tuple[Picture, Kind]], adapter: "LatentAdapter | None", alone: bool
 ) -> list[tuple[tuple[View, ...], Size]]:
     """For every picture its views and its height and width; pictures of one size are computed together."""
     pictures = [picture for picture, _ in asked]
@@ -77,7 +82,8 @@ def _views(
             residual_BTND = residual_TBND.unflatten(0, (-1, len(group))).transpose(0, 1)
         for place, index in enumerate(group):
             residuals = [None] * views_BT3HW.shape[1] if residual_BTND is None else residual_BTND[place]
-            shown[index] = (tuple(map(View, views_BT3HW[place], residuals)), size)
+            views = zip(views_BT3HW[place], residuals, strict=True)
+            shown[index] = (tuple(View(pixels, residual, alone=alone) for pixels, residual in views), size)
     return [shown[index] for index in range(len(pictures))]
 
 

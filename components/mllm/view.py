@@ -23,5 +23,7 @@ class View:
     """float32, normalised as the MLLM's geometry makes them; None where `entry` stands for them."""
     residual_ND: Tensor | None = None
     """float32, the adapter's A(y^), added to the N patch embeddings of the MLLM's tower; None adds nothing."""
+    alone: bool = False
+    """The tower sees A(y^) in place of the patch embeddings, and nothing of the picture (paper, Fig. 10, w/o Rec.)."""
     entry: Entry | None = None
     """Where the tower is entered instead; pixels and residual then count for nothing."""

@@ -14,6 +14,7 @@ from components.scenes.graph import Scene, quarter, side_of
 from components.scenes.world import (
     COLOURS,
     DIGITS,
+    FAMILIES,
     KINDS,
     LEVELS,
     MAX_COUNT,
@@ -148,6 +149,23 @@ def choose_fact(candidates: list[Fact], rng: np.random.Generator) -> Fact:
     """One of several facts of a family: first a value, each equally likely, then a fact of that value."""
     value = str(rng.choice(sorted({fact.value for fact in candidates})))
     return candidates[int(rng.choice([i for i, fact in enumerate(candidates) if fact.value == value]))]
+
+
+EMPHASIS = {"count_shape": 2.0, "count_colour": 2.0, "relation": 2.0, "texture": 2.0, "position": 3.0}
+"""How much more often than others a family is asked for in training, where it is learned late."""
+
+
+def draw_questions(scene: Scene, rng: np.random.Generator, count: int) -> list[tuple[Fact, Question]]:
+    """Questions of a scene to learn from: families by emphasis, values and forms evenly."""
+    grouped = {family: [fact for fact in facts(scene) if fact.family == family] for family in FAMILIES}
+    present = [family for family in FAMILIES if grouped[family]]
+    weights = np.asarray([EMPHASIS.get(family, 1.0) for family in present])
+    drawn = []
+    for family in rng.choice(present, size=count, p=weights / weights.sum()):
+        fact = choose_fact(grouped[family], rng)
+        form = "yesno" if family == "existence" else str(rng.choice(["short", "yesno", "choice"]))
+        drawn.append((fact, phrase(fact, form, rng)))
+    return drawn
 
 
 FUNCTION_WORDS = """what colour is the background ? this place a kind of number word shown are there where largest

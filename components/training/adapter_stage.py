@@ -27,9 +27,12 @@ from components.training.feature_store import FeatureStore, Plan, store_key
 from components.training.loop import Examples, Loss, Schedule, train
 from components.training.tower import training_tower
 from components.training.units import measure_units
+from components.training.unseen import WithoutPictures
 from components.vision import Tower, load_tower
 
 VALIDATION_BATCH = 64
+OF_VARIANTS = 3
+"""How many stores of other settings are left while variants are trained, which take turns in using them."""
 
 
 class AdapterStage:
@@ -41,7 +44,7 @@ class AdapterStage:
         self.tower = training_tower(load_tower(inputs.mllm_weights, bf16=True))
 
     @cached_property
-    def store(self) -> FeatureStore:
+    def store(self) -> FeatureStore | WithoutPictures:
         """Filled when it is first asked for."""
         inputs, params = self.inputs, self.inputs.params
         # On the CPU, as it guides an encoder (components/evaluation/coding.py): the maps are those of real streams.
@@ -54,6 +57,7 @@ class AdapterStage:
             layers=params.guidance.layers,
             grid=params.guidance.grid,
             k=params.guidance.k,
+            levels=params.guidance.levels,
         )
         reader = ShardReader(inputs.paths.shards, params.seed)
         # The type decides which transforms the codec has here, and with them what it decodes.
@@ -68,24 +72,27 @@ class AdapterStage:
         # Beside the stages' own work folders: both stages read the same store.
         stores = inputs.paths.work / "features" / instance_name(inputs.codec, inputs.mllm)
         folder = stores / store_key(plan, origin)
-        _remove_others(folder)
-        return FeatureStore(folder, reader, plan, self.codec, guide, self.tower, workers=params.threads)
+        _remove_others(folder, kept=OF_VARIANTS if inputs.run else 0)
+        store = FeatureStore(folder, reader, plan, self.codec, guide, self.tower, workers=params.threads)
+        folder.touch()
+        return WithoutPictures(store) if inputs.run and inputs.run.receive == "adapter" else store
 
     def new_adapter(self) -> LatentAdapter:
-        """A silent adapter in the units of the store's latents; the same for the same seed."""
+        """An untrained adapter in the units of the store's latents; the same for the same seed."""
         torch.manual_seed(self.inputs.params.seed)
-        adapter = LatentAdapter(adapter_config(self.codec, self.tower, self.inputs.params.adapter))
+        settings = self.inputs.params.adapter
+        adapter = LatentAdapter(adapter_config(self.codec, self.tower, settings), silent=settings.start == "silent")
         adapter.set_scales(*measure_units(self.store.sample(), self.tower.grid, self.codec.config.qualities))
         return adapter
 
-    def fit(self, adapter: LatentAdapter, loss: Loss, examples: Examples, schedule: Schedule) -> None:
-        """Train the adapter in place, validate, and write the stage's results."""
-        inputs = self.inputs
-        checkpoint = inputs.work / "checkpoint.safetensors"
-        last = train(adapter, loss, examples, schedule, checkpoint=checkpoint, log=inputs.log)
+    def fit(
+        self, adapter: LatentAdapter, loss: Loss, examples: Examples, schedule: Schedule, out: Path, checkpoint: Path
+    ) -> None:
+        """Train the adapter in place, from the checkpoint if there is one, validate, and write the stage's results."""
+        last = train(adapter, loss, examples, schedule, checkpoint=checkpoint, log=self.inputs.log)
         measured = validate(adapter, self.tower, self.store)
-        adapter.save(inputs.out / "adapter")
-        write_json(inputs.out / "metrics.json", {"training": last, "validation": measured})
+        adapter.save(out / "adapter")
+        write_json(out / "metrics.json", {"training": last, "validation": measured})
 
 
 class Sizes(Protocol):
@@ -93,6 +100,7 @@ class Sizes(Protocol):
 
     width: int
     heads: int
+    blocks: int
 
 
 def adapter_config(codec: Codec | VariableRate, tower: Tower, sizes: Sizes) -> AdapterConfig:
@@ -104,14 +112,15 @@ def adapter_config(codec: Codec | VariableRate, tower: Tower, sizes: Sizes) -> A
         qualities=codec.config.qualities,
         width=sizes.width,
         heads=sizes.heads,
+        blocks=sizes.blocks,
     )
 
 
-def _remove_others(folder: Path) -> None:
-    """Remove the stores of earlier settings, weights or code: each may take gigabytes, and nobody asks for it again."""
-    for other in folder.parent.iterdir() if folder.parent.is_dir() else ():
-        if other != folder:
-            shutil.rmtree(other, ignore_errors=True)
+def _remove_others(folder: Path, kept: int) -> None:
+    """Remove stores of other settings, weights or code but the `kept` used last: each may take gigabytes."""
+    others = [other for other in folder.parent.iterdir() if other != folder] if folder.parent.is_dir() else []
+    for other in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[kept:]:
+        shutil.rmtree(other, ignore_errors=True)
 
 
 def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: Tower) -> Tensor:
@@ -124,7 +133,9 @@ def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: Tower) -> Tens
 
 
 @torch.no_grad()
-def validate(adapter: LatentAdapter, tower: Tower, store: FeatureStore) -> dict[str, dict[str, float]]:
+def validate(
+    adapter: LatentAdapter, tower: Tower, store: FeatureStore | WithoutPictures
+) -> dict[str, dict[str, float]]:
     """L_low and L_high on the held-out images, per base quality, with the adapter and without.
 
     Returns:

@@ -22,12 +22,13 @@ def save_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer
     """Replace the checkpoint at `path`.
 
     Args:
-        model: its whole state dict is kept.
-        optimizers: each of `model.parameters()` is in one of them; tensors of their state are kept, their learning
-            rates are not (the schedule knows them).
+        model: its state dict is kept, without parameters that do not learn.
+        optimizers: each of the model's parameters that learn is in one of them; tensors of their state are kept, their
+            learning rates are not (the schedule knows them).
         position: where the training is; JSON values.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    frozen = _frozen(model)
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items() if name not in frozen}
     for name, state in _optimizer_state(model, optimizers).items():
         tensors |= {f"optimizer.{name}.{slot}": tensor for slot, tensor in state.items()}
     tensors["random.cpu"] = torch.get_rng_state()
@@ -48,9 +49,10 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer
     with safe_open(path, framework="pt") as file:
         position = json.loads(file.metadata()["position"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    model.load_state_dict(_below("model.", tensors))
+    frozen, state = _frozen(model), model.state_dict()
+    model.load_state_dict(_below("model.", tensors) | {name: state[name] for name in frozen})
     moments = _below("optimizer.", tensors)
-    for name, parameter in model.named_parameters():
+    for name, parameter in _learning(model):
         # Copies: tensors that lie in the file's memory map are aligned otherwise, which can change sums.
         state = _below(f"{name}.", moments)
         _owner(parameter, optimizers).state[parameter] = {
@@ -66,9 +68,19 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Sequence[Optimizer
 def _optimizer_state(model: nn.Module, optimizers: Sequence[Optimizer]) -> dict[str, dict[str, torch.Tensor]]:
     return {
         name: dict(owner.state[parameter])
-        for name, parameter in model.named_parameters()
+        for name, parameter in _learning(model)
         if parameter in (owner := _owner(parameter, optimizers)).state
     }
+
+
+def _learning(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _frozen(model: nn.Module) -> set[str]:
+    """Names of the parameters that do not learn; a tied one has several."""
+    parameters = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in parameters if not parameter.requires_grad}
 
 
 def _owner(parameter: nn.Parameter, optimizers: Sequence[Optimizer]) -> Optimizer:

@@ -62,7 +62,7 @@ class Plan:
         qualities: the training's; one is drawn per image and pass, uniformly, so repeating one makes it likelier.
         draws: at how many drawn qualities an image is seen; epoch e takes number e modulo `draws`.
         held_out: how many of the last images are kept from training; at most a fifth of all.
-        layers, grid, k: the guidance (paper, section 3.2).
+        layers, grid, k, levels: the guidance (paper, section 3.2); with one level no image has a map.
     """
 
     seed: int
@@ -72,6 +72,7 @@ class Plan:
     layers: tuple[int, ...]
     grid: int
     k: float
+    levels: int = 3
 
     @property
     def validation_qualities(self) -> tuple[int, ...]:
@@ -219,7 +220,9 @@ class FeatureStore:
         plan = self.plan
         numbers = range(start, min(start + PORTION, len(images)))
         pictures = [cut(images.image(number), size, plan.seed, number) for number in numbers]
-        levels = guide(guide_tower, pictures, plan.grid, plan.k, plan.layers)
+        levels = [None] * len(pictures)
+        if plan.levels > 1:
+            levels = guide(guide_tower, pictures, plan.grid, plan.k, plan.layers, plan.levels)
         looks = [(place, look) for place, number in enumerate(numbers) for look in self._looks(number)]
         decoded = codec.reconstruct(
             [pictures[place] for place, _ in looks],

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from components.errors import CotamError
 from components.progress import track
@@ -82,6 +83,7 @@ def train(
     schedule: Schedule,
     *,
     checkpoint: Path,
+    optimizers: Callable[[nn.Module, float], list[Optimizer]] = make_optimizers,
     every: int = 100,
     log: Log | None = None,
     description: str = "Training",
@@ -90,6 +92,7 @@ def train(
 
     Args:
         model: its parameters that require gradients are trained; the loss calls it.
+        optimizers: gives the optimizers of a model at a learning rate; a parameter group's `scale` multiplies it.
         checkpoint: the file to write every `every` steps and to resume from.
         log: gets `loss`, its parts and the learning rate.
 
@@ -100,12 +103,12 @@ def train(
         CotamError: the loss is no longer a finite number.
     """
     here = accelerator()
-    optimizers = make_optimizers(model, schedule.learning_rate)
-    prepared, *steppers = here.prepare(model, *optimizers)
+    movers = optimizers(model, schedule.learning_rate)
+    prepared, *steppers = here.prepare(model, *movers)
     size = min(schedule.batch, len(examples))
     per_epoch = len(examples) // size  # what is left over comes first in no epoch: orders differ
     steps = schedule.epochs * per_epoch
-    position = load_checkpoint(checkpoint, model, optimizers) or {"step": 0, "sums": {}}
+    position = load_checkpoint(checkpoint, model, movers) or {"step": 0, "sums": {}}
     sums: dict[str, float] = position["sums"]
     order, order_epoch = np.empty(0), -1
 
@@ -118,8 +121,8 @@ def train(
             order, order_epoch = examples.order(epoch), epoch
         mine = order[place * size : (place + 1) * size][here.process_index :: here.num_processes]
         batch = {name: tensor.to(here.device) for name, tensor in examples.batch(epoch, mine).items()}
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = schedule.rate(step, per_epoch)
+        for group in (group for mover in movers for group in mover.param_groups):
+            group["lr"] = schedule.rate(step, per_epoch) * group.get("scale", 1.0)
 
         total, parts = loss(prepared, batch)
         # Gradients are averaged over processes, whose shares of the batch may differ by one example.
@@ -138,7 +141,7 @@ def train(
         if log is not None and here.is_main_process:
             _report(log, values | {"learning_rate": schedule.rate(step, per_epoch)}, step)
         if here.is_main_process and ((step + 1) % every == 0 or step + 1 == steps):
-            save_checkpoint(checkpoint, model, optimizers, {"step": step + 1, "sums": sums})
+            save_checkpoint(checkpoint, model, movers, {"step": step + 1, "sums": sums})
     return {name: value / per_epoch for name, value in sums.items()}
 
 

@@ -9,17 +9,24 @@ can be asked of images that are mixed (`adapter.warmup_mixed`). Both are in docs
 import torch
 from torch import Tensor, nn
 
+from components.adapter import LatentAdapter
 from components.adapter.losses import high_loss, low_loss
 from components.errors import CotamError
 from components.step_inputs import StepInputs
 from components.training.adapter_stage import AdapterStage, residual
-from components.training.loop import Schedule
+from components.training.loop import Examples, Loss, Schedule
 from components.training.mixing import MixedViews
 from components.vision import Tower
 
 
 def run(inputs: StepInputs) -> None:
-    """Train a new adapter; write `adapter/` and `metrics.json`.
+    """Train a new adapter; write `adapter/` and `metrics.json`."""
+    stage = AdapterStage(inputs)
+    stage.fit(*beginning(stage), inputs.out, inputs.work / "checkpoint.safetensors")
+
+
+def beginning(stage: AdapterStage) -> tuple[LatentAdapter, Loss, Examples, Schedule]:
+    """A new adapter, and how it is warmed up.
 
     The loss is lambda_low L_low and the mean squared difference of the token features after `warmup_layer` layers;
     L_low alone where that is 0.
@@ -27,7 +34,7 @@ def run(inputs: StepInputs) -> None:
     Raises:
         CotamError: the tower does not have that layer.
     """
-    stage = AdapterStage(inputs)
+    inputs = stage.inputs
     settings = inputs.params.adapter
     if settings.warmup_layer > stage.tower.layers:
         raise CotamError(
@@ -46,7 +53,7 @@ def run(inputs: StepInputs) -> None:
 
     views = MixedViews(stage.store, settings.warmup_mixed, stage.tower.grid, inputs.params.seed)
     schedule = Schedule(settings.warmup_epochs, settings.batch, settings.learning_rate, after=settings.joint_epochs)
-    stage.fit(stage.new_adapter(), loss, views, schedule)
+    return stage.new_adapter(), loss, views, schedule
 
 
 def _state(tower: Tower, patches_BND: Tensor, layer: int) -> Tensor:

@@ -12,27 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from components.scenes import sample_scene
-from components.scenes.questions import Fact, Question, choose_fact, facts, phrase
-from components.scenes.world import FAMILIES
+from components.scenes.questions import Fact, Question, draw_questions
 from pipelines.pretrain.words import EOS, PAD, word_tokenizer
 
 LENGTH = 44
 IGNORED = -100
-HARD = {"count_shape": 2.0, "count_colour": 2.0, "relation": 2.0, "texture": 2.0, "position": 3.0}
 EXTRA_WORDS = ("<image>", "USER:", "ASSISTANT:")
-
-
-def draw(scene, rng: np.random.Generator, count: int) -> list[tuple[Fact, Question]]:
-    """Questions of a scene: families by weight, values and forms evenly."""
-    grouped = {family: [fact for fact in facts(scene) if fact.family == family] for family in FAMILIES}
-    present = [family for family in FAMILIES if grouped[family]]
-    weights = np.asarray([HARD.get(family, 1.0) for family in present])
-    drawn = []
-    for family in rng.choice(present, size=count, p=weights / weights.sum()):
-        fact = choose_fact(grouped[family], rng)
-        form = "yesno" if family == "existence" else str(rng.choice(["short", "yesno", "choice"]))
-        drawn.append((fact, phrase(fact, form, rng)))
-    return drawn
 
 
 def lesson(fact: Fact, question: Question, ids: dict[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -58,7 +43,7 @@ def lesson(fact: Fact, question: Question, ids: dict[str, int]) -> tuple[np.ndar
 def _of_scene(seed: int, style: str, split: str, count: int) -> list[np.ndarray]:
     scene = sample_scene(seed, split, style)
     ids = word_ids()
-    rows = [lesson(*drawn, ids) for drawn in draw(scene, np.random.default_rng([5, seed]), count)]
+    rows = [lesson(*drawn, ids) for drawn in draw_questions(scene, np.random.default_rng([5, seed]), count)]
     return [np.stack(column) for column in zip(*rows, strict=True)]
 
 

@@ -101,6 +101,7 @@ def test_all_of_prefect_yaml_is_deployed(running):
     deployed = {f"{flows[one['flow_id']]}/{one['name']}": one["work_pool_name"] for one in found}
     assert deployed == {
         "train-and-eval/local": "local",
+        "ablations/local": "local",
         "shard-dataset/local": "local",
         "run-stage/analysis": "cpu",
         "run-stage/cpu": "cpu",

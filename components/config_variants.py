@@ -1,0 +1,132 @@
+"""`variants` of params.yaml: an entry says only what differs from the main run, and must not contradict itself.
+
+What an entry comes to (its settings, what it shares with others) is in components/variants.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field
+
+from components.config_section import Name, Section
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is known of a method without running it.
+
+    Attributes:
+        trains: components/training/methods has a module for it, called after it with underscores.
+        adapter: it has CoTAM's adapter, which `receive` and the section `adapter` speak of.
+        own_codec: it changes the codec too, so its streams are its own.
+        deps: what its training reads beside shards and models.
+    """
+
+    trains: bool = True
+    adapter: bool = False
+    own_codec: bool = False
+    deps: tuple[str, ...] = ()
+
+
+METHODS: dict[str, Method] = {
+    "cotam": Method(adapter=True),
+    "cotam-ft": Method(adapter=True, own_codec=True, deps=("results/joint/{codec}-{mllm}/adapter",)),
+    "bridge-d1": Method(deps=("data/scenes",)),
+    "bridge-d3": Method(own_codec=True, deps=("data/scenes",)),
+    "icmh-adapt": Method(own_codec=True),
+    "mft": Method(deps=("data/scenes",)),
+    "mft-full": Method(deps=("data/scenes",)),
+    "cft": Method(own_codec=True, deps=("data/scenes",)),
+    "avif": Method(trains=False),
+}
+"""A baseline begins with a line here (docs/adding-a-method.md)."""
+
+MERGED = ("guidance", "adapter", "evaluation", "baselines")
+"""Sections of the settings that an entry may change in part."""
+OWN_EVALUATION = ("qualities", "avif_qualities")
+"""All else of `evaluation` is the same for everyone, or nothing could be compared."""
+
+
+class Variant(Section):
+    """One entry. `guidance`, `adapter`, `evaluation` and `baselines` hold some keys of the sections of that name."""
+
+    method: Literal[tuple(METHODS)] = "cotam"
+    codec: Name | None = None
+    """An entry of `codec`; by default the first of `codecs`."""
+    mllm: Name | None = None
+    """An entry of `mllm`; by default the first of `mllms`."""
+    receive: Literal["full", "adapter", "picture"] = "full"
+    """What the tower sees of a file: the picture with the adapter's word, that word alone, or the picture alone."""
+    adapter_of: Name | None = None
+    """The variant whose adapter it uses, where what differs does not reach the adapter's training."""
+    guidance: dict[str, Any] = Field(default_factory=dict)
+    adapter: dict[str, Any] = Field(default_factory=dict)
+    evaluation: dict[str, Any] = Field(default_factory=dict)
+    baselines: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def trains(self) -> bool:
+        """Whether it needs anything that is trained."""
+        return METHODS[self.method].trains and self.receive != "picture"
+
+
+def contradiction(name: str, variants: Mapping[str, Variant], settings: Mapping[str, Any]) -> str | None:
+    """What is wrong with an entry, as `KEY ...`, or None.
+
+    Args:
+        name: of the entry.
+        variants: all of them.
+        settings: with the entry's changes in place.
+    """
+    one = variants[name]
+    method, guidance, adapter = METHODS[one.method], settings["guidance"], settings["adapter"]
+    for key in ("codec", "mllm"):
+        named = getattr(one, key)
+        if named is not None and named not in settings[key]:
+            return f"{key} names {named}, but there is no {key}.{named}"
+    if not method.trains:
+        for key in ("codec", "guidance", "adapter", "baselines"):
+            if getattr(one, key):
+                return f"{key} has no meaning for {one.method}, which is no learned codec"
+    if one.receive != "full" and not method.adapter:
+        return f"receive says what becomes of CoTAM's adapter, which {one.method} does not have"
+    if one.adapter and not method.adapter:
+        return f"adapter has no meaning for {one.method}, which has no such adapter (its knobs are in baselines)"
+    if one.receive == "picture":
+        for key in ("adapter", "adapter_of"):
+            if getattr(one, key):
+                return f"{key} has no meaning where receive is picture, as no adapter is used"
+    if guidance["levels"] == 1:
+        for key in one.guidance:
+            if key != "levels":
+                return f"guidance.{key} has no meaning where guidance.levels is 1, as there is no map"
+    if adapter["warmup_epochs"] == 0:
+        for key in ("warmup_layer", "warmup_mixed"):
+            if key in one.adapter:
+                return f"adapter.{key} has no meaning where adapter.warmup_epochs is 0"
+    for key in one.evaluation:
+        if key not in OWN_EVALUATION and key in settings["evaluation"]:
+            return f"evaluation.{key} must be the same for all variants; change it in evaluation"
+    if one.adapter_of is not None:
+        return _wrong_sharing(name, variants)
+    return None
+
+
+def _wrong_sharing(name: str, variants: Mapping[str, Variant]) -> str | None:
+    one, other = variants[name], variants.get(variants[name].adapter_of)
+    if other is None:
+        return f"adapter_of names {one.adapter_of}, which is no variant"
+    if one.adapter_of == name:
+        return "adapter_of names the variant itself"
+    if one.adapter:
+        return "adapter_of contradicts adapter: a shared adapter is trained as the other variant says"
+    if other.adapter_of is not None:
+        return f"adapter_of names {one.adapter_of}, which has no adapter of its own; name {other.adapter_of}"
+    for side, of in ((one.method, name), (other.method, one.adapter_of)):
+        if side != "cotam":
+            return f"adapter_of is for variants of cotam, whose codec is frozen; {of} is of {side}"
+    for key, what in (("codec", "another codec"), ("mllm", "the tower of another MLLM"), ("receive", "another use")):
+        if getattr(one, key) != getattr(other, key):
+            return f"adapter_of names {one.adapter_of}, whose adapter is for {what} ({key})"
+    return None

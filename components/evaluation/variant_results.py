@@ -1,0 +1,207 @@
+"""What the variants scored, and how two of them compare, with intervals over images and over training seeds.
+
+Every run of every variant was asked about the same images, and all are resampled together: a difference between two
+variants is taken within each resample (a paired bootstrap). Where a variant was trained with several seeds, each
+replicate also draws that many seeds with replacement and takes the mean over them; two trained variants are compared
+seed by seed. A variant without training (one run) stands beside every seed of the other.
+
+Shapes: R resamples (row 0 is the real set), S seeds.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.errors import CotamError
+from components.evaluation.bd_rate import bd_rates, bd_scores
+from components.evaluation.bootstrap import image_weights, interval
+from components.evaluation.curves import Curve, rate_score_curve
+from components.evaluation.rate import BENCH
+from components.evaluation.scores import Scores
+from components.evaluation.streams import CLEAN, Setting
+from components.files import read_json
+from components.variants import Run
+
+RATE, SCORE = "bd_rate", "bd_score"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; None where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+    @classmethod
+    def of(cls, resamples_R: np.ndarray) -> "Estimate":
+        """Of the real set and its resamples."""
+        ends = interval(resamples_R)
+        if np.isnan(resamples_R[0]):
+            return cls(None, None, None)
+        return cls(float(resamples_R[0]), *(ends or (None, None)))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run's curves: scores per benchmark and their mean, and per level; every one of R resamples."""
+
+    benchmarks: Curve
+    levels: Curve
+    categories: dict[str, np.ndarray]
+    """MMBench's categories: right answers in per cent, of the real set, per quality."""
+
+
+@dataclass
+class Ground:
+    """What is common to all that is compared for one codec and one MLLM.
+
+    Attributes:
+        anchor: the codec alone.
+        clean: level, benchmark, category or "mean" -> the score on clean images, (R,).
+    """
+
+    anchor: Measured
+    clean: dict[str, np.ndarray]
+
+
+@dataclass
+class Results:
+    """Every run that there is, and every anchor.
+
+    Attributes:
+        runs: variant -> seed -> what it scored.
+        grounds: (codec, MLLM) -> what these are held against.
+        about: variant -> one of its runs.
+        seed: of the bootstrap.
+    """
+
+    seed: int
+    runs: dict[str, dict[int, Measured]] = field(default_factory=dict)
+    grounds: dict[tuple[str, str], Ground] = field(default_factory=dict)
+    about: dict[str, Run] = field(default_factory=dict)
+
+    def ground(self, variant: str) -> Ground | None:
+        """What a variant is held against: its codec alone, with its MLLM."""
+        run = self.about[variant]
+        return self.grounds.get((run.codec, run.mllm))
+
+    def gain(
+        self, test: str, base: str | None = None, on: str = "mean", kind: str = SCORE, of_levels: bool = False
+    ) -> np.ndarray:
+        """BD-score (or BD-rate) of a variant against another, or against its codec alone: (R,).
+
+        Raises:
+            KeyError: one of them has no results, or they share no seed.
+        """
+        compare = bd_scores if kind == SCORE else bd_rates
+
+        def one(test: Measured, base: Measured) -> np.ndarray:
+            sides = [measured.levels if of_levels else measured.benchmarks for measured in (base, test)]
+            return compare(*(side.on(on) for side in sides))
+
+        tests = self.runs[test]
+        if base is None:
+            if (ground := self.ground(test)) is None:
+                raise KeyError(f"{self.about[test].codec} alone")
+            found = [one(measured, ground.anchor) for measured in tests.values()]
+        else:
+            found = [one(*pair) for pair in self._paired(test, base)]
+            if not found:
+                raise KeyError(f"a seed that {test} and {base} share")
+        return over_seeds(np.stack(found), self.seed)
+
+
+    def _paired(self, test: str, base: str) -> list[tuple[Measured, Measured]]:
+        tests, bases = self.runs[test], self.runs[base]
+        if not self.about[test].model or not self.about[base].model:
+            return list(itertools.product(tests.values(), bases.values()))
+        return [(tests[seed], bases[seed]) for seed in tests if seed in bases]
+
+
+def over_seeds(values_SR: np.ndarray, seed: int) -> np.ndarray:
+    """The mean over seeds, (R,); a replicate's over as many seeds, drawn with replacement."""
+    seeds, resamples = values_SR.shape
+    drawn_RS = np.random.default_rng([seed, seeds, 1]).integers(seeds, size=(resamples, seeds))
+    drawn_RS[0] = np.arange(seeds)
+    return values_SR[drawn_RS, np.arange(resamples)[:, None]].mean(1)
+
+
+class Reader:
+    """Reads results of the main pipeline and of variants, and resamples all of them alike."""
+
+    def __init__(self, replicates: int, seed: int):
+        self.replicates, self.seed = replicates, seed
+        self.images: list[str] | None = None
+
+    def results(self, root: Path, runs: list[Run], pairs: list[tuple[str, str]]) -> Results:
+        """All that is there.
+
+        Args:
+            root: of the checkout.
+            runs: those that may be there.
+            pairs: of the main pipeline's codecs and MLLMs.
+
+        Raises:
+            CotamError: results of other benchmarks lie among them.
+        """
+        found = Results(self.seed)
+        for codec, mllm in pairs:
+            rates = root / "results/rate" / codec / "rates.json"
+            scores = root / "results/scores" / f"{codec}-{mllm}" / "scores.json"
+            if rates.exists() and scores.exists():
+                style, files = read_json(scores)["styles"][BENCH], read_json(rates)["styles"][BENCH]
+                clean = {CLEAN.method: style["scores"][CLEAN.method]}
+                anchor = self._measure(codec, files, files["methods"][codec], style, scores)
+                found.grounds[codec, mllm] = Ground(anchor, self._clean(style | {"scores": clean}))
+        for run in runs:
+            path = root / "results/variants" / run.name / "scores.json"
+            if path.exists():
+                content = read_json(path)
+                style = {"questions": content["questions"], "scores": {run.variant: content["scores"]}}
+                files = content["rates"]
+                measured = self._measure(run.variant, files, files["files"], style, path)
+                found.runs.setdefault(run.variant, {})[run.seed] = measured
+                found.about[run.variant] = run
+        self._add_other_codecs(found)
+        return found
+
+    def _add_other_codecs(self, found: Results) -> None:
+        """A codec that the main run does not have is held against a variant that is that codec alone."""
+        for variant, run in found.about.items():
+            if run.is_codec_alone and (run.codec, run.mllm) not in found.grounds:
+                clean = next((ground.clean for (_, mllm), ground in found.grounds.items() if mllm == run.mllm), {})
+                [measured] = found.runs[variant].values()
+                found.grounds[run.codec, run.mllm] = Ground(measured, clean)
+
+    def _measure(
+        self, method: str, files: Mapping[str, Any], of_method: Mapping[str, Any], style: Mapping[str, Any], path: Path
+    ) -> Measured:
+        images = files["images"]
+        if self.images is None:
+            self.images = images
+            self.weights_RI = image_weights(len(images), self.replicates, self.seed)
+            self.questions = [question["id"] for question in style["questions"]]
+        if images != self.images or [question["id"] for question in style["questions"]] != self.questions:
+            raise CotamError(f"{path} is about other benchmarks than the rest; run what made it again.")
+        scores = Scores.from_json({**style, "scores": {method: style["scores"][method]}})
+        pixels_I = np.array(files["pixels"], float)
+
+        def curve(results: Callable[[list[str], np.ndarray], dict[str, np.ndarray]]) -> Curve:
+            by_name = results(images, self.weights_RI)
+            return rate_score_curve(method, of_method, pixels_I, self.weights_RI, scores, by_name)
+
+        of_categories = scores.categories("mmbench", images, self.weights_RI[:1])
+        columns = [scores.settings.index(Setting(method, quality)) for quality in style["scores"][method]]
+        categories = {name: values_RS[0, columns] for name, values_RS in of_categories.items()}
+        return Measured(curve(scores.benchmarks), curve(scores.levels), categories)
+
+    def _clean(self, style: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        scores = Scores.from_json(style)
+        found = scores.benchmarks(self.images, self.weights_RI) | scores.levels(self.images, self.weights_RI)
+        found |= scores.categories("mmbench", self.images, self.weights_RI)
+        return {name: values_RS[:, 0] for name, values_RS in found.items()}

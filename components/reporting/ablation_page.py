@@ -1,0 +1,74 @@
+"""The ablations as one HTML file that fetches nothing, in the look of the main report: a function of verdicts.json."""
+
+import json
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from components.evaluation.scores import LEVELS
+from components.evaluation.variant_results import RATE, SCORE
+from components.reporting import figures
+from components.reporting.ablation_summary import text
+from components.reporting.figures import Interval
+from components.reporting.methods import COTAM, CROSS, HIGH, JPEG, LOW, benchmark_label
+from components.reporting.page import TEMPLATES
+from components.reporting.verdicts import FAILS, HOLDS
+
+_BADGES = {HOLDS: "holds", FAILS: "fails"}
+
+
+def render(found: dict[str, Any]) -> str:
+    """The page of a verdicts.json."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    measured = {name: entry for name, entry in found["variants"].items() if entry["bd_rate"]}
+    context = {
+        "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + figures.stylesheet()),
+        "found": found,
+        "measured": measured,
+        "badge": lambda verdict: _BADGES.get(verdict, "unclear"),
+        "text": text,
+        "changes": _changes,
+        "label": benchmark_label,
+        "levels": LEVELS,
+        "bars": [
+            (title, Markup(_bars(kind, title, unit, measured)))
+            for kind, title, unit in (
+                (RATE, "Bits at equal score against the codec alone", "%"),
+                (SCORE, "Points at equal rate over the codec alone", "points"),
+            )
+            if measured
+        ],
+        "level_bars": Markup(_level_bars(measured)) if measured else "",
+    }
+    return environment.get_template("ablations.html.j2").render(context)
+
+
+def _bars(kind: str, title: str, unit: str, measured: dict[str, Any]) -> str:
+    rows = []
+    for name, entry in measured.items():
+        mean = entry[kind]["mean"]
+        rows.append(Interval(name, COTAM if entry["method"] == "cotam" else JPEG, **mean))
+    return figures.forest(kind, title, rows, xlabel=f"{unit}, mean score of the six benchmarks, 95 % interval")
+
+
+def _level_bars(measured: dict[str, Any]) -> str:
+    looks = {"low": LOW, "high": HIGH, "cross": CROSS}
+    rows = [
+        Interval(f"{name}, {level}", looks[level], **entry["levels"][level])
+        for name, entry in measured.items()
+        for level in LEVELS
+    ]
+    return figures.forest("levels", "Points per level", rows, xlabel="points over the codec alone at equal rate")
+
+
+def _changes(entry: dict[str, Any]) -> str:
+    """What a variant changes, as params.yaml says it."""
+    said = json.dumps(entry["changes"])[1:-1].replace('"', "")
+    return said or "nothing: the main run"

@@ -1,0 +1,148 @@
+"""verdicts.json: what every variant found, and what became of every claim (docs/ablations.md describes its keys)."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from components.config import Settings
+from components.evaluation.benchmarks import BENCHMARKS
+from components.evaluation.scores import LEVELS, MEAN
+from components.evaluation.variant_results import RATE, SCORE, Estimate, Ground, Measured, Results, over_seeds
+from components.reporting.verdicts import TOLERANCE, find_verdicts
+from components.variants import Run
+
+SCHEMA = 1
+COLUMNS = (MEAN, *BENCHMARKS)
+
+
+def summarise(results: Results, settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
+    """Everything that the page shows.
+
+    Args:
+        results: of those runs that have any.
+        settings: which claims are about which variants, and what each variant changes.
+        runs: all that the settings ask for.
+    """
+    variants = {name: _variant(results, name, settings) for name in settings.variants}
+    missing = [name for name, entry in variants.items() if not entry["seeds"]]
+    return {
+        "schema": SCHEMA,
+        "benchmarks": list(BENCHMARKS),
+        "tolerance": TOLERANCE,
+        "claims": [verdict.as_json() for verdict in find_verdicts(results, settings)],
+        "variants": variants,
+        "missing": missing,
+        "anchors": {f"{codec}-{mllm}": _alone(ground) for (codec, mllm), ground in results.grounds.items()},
+        "seeds_wanted": sorted({run.seed for run in runs}),
+    }
+
+
+def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
+    entry = settings.variants[name]
+    seeds = sorted(results.runs.get(name, {}))
+    found: dict[str, Any] = {
+        "method": entry.method,
+        "changes": entry.model_dump(mode="json", exclude_defaults=True),
+        "seeds": seeds,
+        "anchor": None,
+        "bd_rate": None,
+        "bd_score": None,
+        "levels": None,
+        "curve": None,
+        "categories": None,
+    }
+    if not seeds:
+        return found
+    measured = list(results.runs[name].values())
+    found["curve"] = _curve(measured, results.seed)
+    ground = results.ground(name)
+    if ground is None or results.about[name].is_codec_alone:
+        return found
+    run = results.about[name]
+    found["anchor"] = f"{run.codec}-{run.mllm}"
+    for kind in (RATE, SCORE):
+        found[kind] = {column: asdict(Estimate.of(results.gain(name, on=column, kind=kind))) for column in COLUMNS}
+    found["levels"] = {
+        level: asdict(Estimate.of(results.gain(name, on=level, of_levels=True))) for level in LEVELS
+    }
+    found["categories"] = _category_gains(measured, ground)
+    return found
+
+
+def _curve(measured: Sequence[Measured], seed: int) -> list[dict[str, Any]]:
+    """A point per quality, by rising rate; rates and scores are means over seeds."""
+    curves = [one.benchmarks for one in measured]
+    rates_P = np.mean([curve.bpp_RP[0] for curve in curves], axis=0)
+    points = []
+    for place in np.argsort(rates_P, kind="stable"):
+        scores = {
+            name: asdict(Estimate.of(over_seeds(np.stack([curve.scores[name][:, place] for curve in curves]), seed)))
+            for name in COLUMNS
+        }
+        levels = {level: float(np.mean([one.levels.scores[level][0, place] for one in measured])) for level in LEVELS}
+        bare = float(np.mean([curve.bare_RP[0, place] for curve in curves]))
+        point = {"quality": int(curves[0].qualities[place]), "bpp": float(rates_P[place]), "bpp_without_header": bare}
+        points.append(point | {"scores": scores, "levels": levels})
+    return points
+
+
+def _alone(ground: Ground) -> dict[str, Any]:
+    """The codec alone: its curve, and what it loses per level and MMBench category against clean images (C1, C2)."""
+    levels = {
+        level: asdict(Estimate.of((ground.clean[level][:, None] - ground.anchor.levels.scores[level]).mean(1)))
+        for level in LEVELS
+        if level in ground.clean
+    }
+    categories = {
+        name: float(ground.clean[name][0] - values_P.mean())
+        for name, values_P in ground.anchor.categories.items()
+        if name in ground.clean
+    }
+    return {"curve": _curve([ground.anchor], 0), "lost_levels": levels, "lost_categories": categories}
+
+
+def _category_gains(measured: Sequence[Measured], ground: Ground) -> dict[str, float]:
+    """Points over the codec alone in MMBench's categories, at the rates of the variant's points within the codec's."""
+    base = ground.anchor.benchmarks.bpp_RP[0]
+    order = np.argsort(base)
+    gains: dict[str, list[float]] = {}
+    for one in measured:
+        rate_P = one.benchmarks.bpp_RP[0]
+        inside = (rate_P >= base.min()) & (rate_P <= base.max())
+        for name, values_P in one.categories.items():
+            if inside.any():
+                there = np.interp(np.log(rate_P[inside]), np.log(base[order]), ground.anchor.categories[name][order])
+                gains.setdefault(name, []).append(float((values_P[inside] - there).mean()))
+    return {name: float(np.mean(values)) for name, values in gains.items()}
+
+
+def print_verdicts(found: dict[str, Any], console: Console) -> None:
+    """The verdicts and the variants' BD-rates, for the terminal."""
+    table = Table("claim", "verdict", "compared", "found", "expected", title="Claims of the ablations")
+    for claim in found["claims"]:
+        for place, one in enumerate(claim["comparisons"]):
+            head = (claim["id"], claim["verdict"]) if place == 0 else ("", "")
+            table.add_row(*head, one["what"], text(one["estimate"], one["unit"], one["missing"]), one["expected"])
+    console.print(table)
+    rates = Table("variant", "seeds", "BD-rate (mean)", "BD-score (mean)", title="Against the codec alone")
+    for name, entry in found["variants"].items():
+        if entry["bd_rate"]:
+            cells = [text(entry[kind]["mean"], unit) for kind, unit in ((RATE, "%"), (SCORE, "points"))]
+            rates.add_row(name, str(len(entry["seeds"])), *cells)
+    console.print(rates)
+    if found["missing"]:
+        console.print(f"No results of {', '.join(found['missing'])}.")
+
+
+def text(estimate: dict[str, float | None] | None, unit: str, missing: str = "") -> str:
+    """`-21.3 % (-28.0 to -14.1)`, or what is missing."""
+    if estimate is None:
+        return f"no results of {missing}"
+    if estimate["value"] is None:
+        return "not defined"
+    ends = "no interval" if estimate["low"] is None else f"{estimate['low']:+.1f} to {estimate['high']:+.1f}"
+    return f"{estimate['value']:+.1f} {unit} ({ends})"

@@ -1,0 +1,252 @@
+"""The paper's ablation claims, each as comparisons between variants, and the rule by which a verdict follows.
+
+A comparison is a number with a 95 % interval (components/evaluation/variant_results.py) and what the claim says of it:
+that it is above zero, or that it is small. It holds when the whole interval says so, does not hold when the whole
+interval says the opposite, and is within noise otherwise. A claim does not hold when one of its comparisons does not;
+else it is not measured when a variant is missing, within noise when one of them is, and holds when all do.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from components.config import Settings
+from components.evaluation.benchmarks import BENCHMARKS
+from components.evaluation.variant_results import RATE, Estimate, Results
+
+HOLDS, FAILS, NOISE, MISSING = "holds", "does not hold", "within noise", "not measured"
+TOLERANCE = 2.0
+"""Per cent of bits: BD-rates that differ by no more are "about the same" (C21); no more than that is "little" (C22)."""
+ABOUT_THE_SAME = (-TOLERANCE, TOLERANCE)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of a claim.
+
+    Attributes:
+        what: in words.
+        unit: `points` or `%`.
+        estimate: the number; None when a variant is missing.
+        expected: `above 0`, or the range in which it is to lie.
+        verdict: `holds`, `does not hold`, `within noise` or `not measured`.
+        missing: what there are no results of.
+    """
+
+    what: str
+    unit: str
+    estimate: Estimate | None
+    expected: str
+    verdict: str
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim, the paper's words for it, and what came of it."""
+
+    id: str
+    paper: str
+    verdict: str
+    comparisons: list[Comparison]
+
+    def as_json(self) -> dict:
+        """For verdicts.json (docs/ablations.md)."""
+        return asdict(self)
+
+
+Number = Callable[[Results], np.ndarray]
+"""Gives (R,), or raises KeyError naming what is missing."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a claim says of a number: that it lies above `low` and below `high`."""
+
+    what: str
+    number: Number
+    unit: str = "points"
+    low: float = 0.0
+    high: float = float("inf")
+
+    def check(self, results: Results) -> Comparison:
+        """Hold it against the results."""
+        if self.high == float("inf"):
+            expected = f"above {self.low:g}"
+        else:
+            expected = f"below {self.high:g}" if self.low == -float("inf") else f"{self.low:g} to {self.high:g}"
+        try:
+            estimate = Estimate.of(self.number(results))
+        except KeyError as missing:
+            return Comparison(self.what, self.unit, None, expected, MISSING, str(missing.args[0]))
+        return Comparison(self.what, self.unit, estimate, expected, self._verdict(estimate))
+
+    def _verdict(self, found: Estimate) -> str:
+        if found.value is None or found.low is None:
+            return NOISE
+        if found.low > self.low and found.high < self.high:
+            return HOLDS
+        return FAILS if found.high < self.low or found.low > self.high else NOISE
+
+
+def over(test: str, base: str | None = None, on: str = "mean", of_levels: bool = False) -> Number:
+    """Points that a variant gains over another, or over its codec alone, at equal rate."""
+    return lambda results: results.gain(test, base, on, of_levels=of_levels)
+
+
+def saved(test: str, base: str | None = None) -> Number:
+    """Bits that a variant saves against another at equal score, in per cent."""
+    return lambda results: -results.gain(test, base, kind=RATE)
+
+
+def minus(first: Number, second: Number, factor: float = 1.0) -> Number:
+    """The first less so many times the second, resample by resample."""
+    return lambda results: first(results) - factor * second(results)
+
+
+def level_drop(first: str, second: str) -> Number:
+    """How much more the codec alone costs on one level than on another, in points, averaged over rates."""
+
+    def number(results: Results) -> np.ndarray:
+        if not results.grounds:
+            raise KeyError("the main run")
+        ground = next(iter(results.grounds.values()))
+        drops = [
+            (ground.clean[level][:, None] - ground.anchor.levels.scores[level]).mean(1) for level in (first, second)
+        ]
+        return drops[0] - drops[1]
+
+    return number
+
+
+def unevenness(test: str) -> Number:
+    """The deviation over benchmarks of what `full` gains over a variant."""
+    return lambda results: np.std([results.gain("full", test, name) for name in BENCHMARKS], axis=0)
+
+
+def claims(settings: Settings) -> Iterator[tuple[str, str, list[Expectation]]]:
+    """(id, the paper's words, what it expects). A sweep is over those variants that change that one setting alone."""
+    yield (
+        "C1",
+        "The base codec does well on low-level tasks, Bridge-d1 on high-level ones, and CoTAM on both (Fig. 1ab).",
+        [
+            Expectation("CoTAM over the codec alone, low-level questions", over("full", on="low", of_levels=True)),
+            Expectation("CoTAM over the codec alone, high-level questions", over("full", on="high", of_levels=True)),
+            Expectation(
+                "Bridge-d1 over the codec alone, high-level more than low-level",
+                minus(over("bridge-d1", on="high", of_levels=True), over("bridge-d1", on="low", of_levels=True)),
+            ),
+            Expectation("CoTAM over Bridge-d1, low-level questions", over("full", "bridge-d1", "low", True)),
+        ],
+    )
+    yield (
+        "C2",
+        "Questions that need cross-level features suffer most from compression (Fig. 1cd).",
+        [
+            Expectation("lost on cross-level questions, more than on low-level ones", level_drop("cross", "low")),
+            Expectation("lost on cross-level questions, more than on high-level ones", level_drop("cross", "high")),
+        ],
+    )
+    yield (
+        "C9",
+        "With the codec fine-tuned too, CoTAM beats Bridge-d3, and both beat the base codec (Fig. 8).",
+        [
+            Expectation("bits saved, CoTAM-FT against Bridge-d3", saved("cotam-ft", "bridge-d3"), "%"),
+            Expectation("bits saved, CoTAM-FT against the codec alone", saved("cotam-ft"), "%"),
+            Expectation("bits saved, Bridge-d3 against the codec alone", saved("bridge-d3"), "%"),
+        ],
+    )
+    yield (
+        "C11",
+        "Without the adapter CoTAM collapses, without reconstruction it loses unevenly, without guidance a little "
+        "everywhere (Fig. 10).",
+        [
+            Expectation("full over no adapter", over("full", "no-adapter")),
+            Expectation("full over no reconstruction", over("full", "no-reconstruction")),
+            Expectation("full over no guidance", over("full", "no-guidance")),
+            Expectation(
+                "lost without the adapter, more than without guidance",
+                minus(over("full", "no-adapter"), over("full", "no-guidance")),
+            ),
+            Expectation(
+                "unevenness over benchmarks, without reconstruction more than without guidance",
+                minus(unevenness("no-reconstruction"), unevenness("no-guidance")),
+            ),
+        ],
+    )
+    yield (
+        "C12",
+        "The high-level loss alone and the low-level loss alone are both worse than the two together (Fig. 11a).",
+        [
+            Expectation("both losses over the high-level one alone", over("full", "high-only")),
+            Expectation("both losses over the low-level one alone", over("full", "low-only")),
+        ],
+    )
+    layers = _changing("layers", settings)
+    yield (
+        "C14",
+        "Guidance by the mean of the tower's first three layers is best; deeper layers hurt (Fig. 11c).",
+        [Expectation(f"layers 0 to 2 over {name}", over("full", name)) for name in layers or ["layers-9-11"]],
+    )
+    yield (
+        "C20",
+        "Fine-tuning the MLLM gains little, fine-tuning the codec through the MLLM collapses, the adapter works "
+        "(Fig. 17).",
+        [
+            Expectation("CoTAM over the codec alone", over("full")),
+            Expectation("CoTAM's gain over twice that of the fine-tuned MLLM", minus(over("full"), over("mft"), 2.0)),
+            Expectation("the codec alone over the codec fine-tuned through the MLLM", lambda r: -r.gain("cft")),
+        ],
+    )
+    usual = settings.guidance.k
+    stable = {name: k for name, k in _changing("k", settings).items() if 0.45 <= k <= 0.85}
+    yield (
+        "C21",
+        "Any k from 0.45 to 0.85 gives about the same gain, and more than no guidance (Fig. 18a).",
+        [
+            expectation
+            for name, k in (stable or {"k-045": 0.45}).items()
+            for expectation in (
+                Expectation(f"bits saved, k = {k:g} against no guidance", saved(name, "no-guidance"), "%"),
+                Expectation(f"bits saved, k = {k:g} against {usual:g}", saved(name, "full"), "%", *ABOUT_THE_SAME),
+            )
+        ],
+    )
+    levels = {name: levels for name, levels in _changing("levels", settings).items() if levels > 1}
+    yield (
+        "C22",
+        "Three levels are better than one, and more help little or hurt (Fig. 18b).",
+        [
+            Expectation("bits saved, three levels against one", saved("full", "no-guidance"), "%"),
+            *(
+                Expectation(
+                    f"bits saved, {name} against three levels", saved(name, "full"), "%", -float("inf"), TOLERANCE
+                )
+                for name in levels or ["levels-5"]
+            ),
+        ],
+    )
+
+
+def _changing(key: str, settings: Settings) -> dict[str, Any]:
+    """Variant -> what it sets this key of `guidance` to, of those that change nothing else."""
+    entries = settings.variants.items()
+    alone = {name: entry.model_dump(exclude_defaults=True, exclude={"adapter_of"}) for name, entry in entries}
+    return {
+        name: changes["guidance"][key]
+        for name, changes in alone.items()
+        if changes.keys() == {"guidance"} and changes["guidance"].keys() == {key}
+    }
+
+
+def find_verdicts(results: Results, settings: Settings) -> list[Verdict]:
+    """Every claim's verdict, in the order of the paper."""
+    found = []
+    for claim, paper, expectations in claims(settings):
+        comparisons = [expectation.check(results) for expectation in expectations]
+        said = {comparison.verdict for comparison in comparisons}
+        verdict = next(word for word in (FAILS, MISSING, NOISE, HOLDS) if word in said)
+        found.append(Verdict(claim, paper, verdict, comparisons))
+    return found

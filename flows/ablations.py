@@ -1,0 +1,135 @@
+"""Variants of the main run: chosen by name, run side by side, and held against the paper's claims.
+
+    prefect deployment run ablations/local --watch
+    prefect deployment run ablations/local --watch --param 'variants=["no-*", "k-*"]'
+    prefect deployment run ablations/local --watch --param 'seeds=[7, 8, 9]'
+
+What a variant needs of the main pipeline, or of a variant that it shares an adapter with, is run first if it is not up
+to date. A stage that fails is tried again; what does not depend on it goes on; the verdicts are given on what there is.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import httpx
+from prefect import flow, get_run_logger
+from prefect.runtime import flow_run
+
+from components import config
+from components.errors import CotamError
+from components.files import atomic_write, read_json
+from components.locks import die_with_parent
+from components.paths import ROOT
+from components.variants import Run, choose
+from flows import workspace
+from flows.ablation_records import VariantRecords, claim_tables, ended_well
+from flows.dvc_graph import MAIN, Stage, read_graph
+from flows.pipeline import Job, PipelineFailed, check, run_stages
+from flows.records import end_parent, open_parents, start_parent
+from flows.train_and_eval import has_ended
+from pipelines.generate import ABLATIONS
+from pipelines.generate import ablations as ablations_file
+
+VERDICTS = f"{ABLATIONS}:verdicts"
+
+
+@flow(name="ablations")
+def ablations(
+    variants: list[str] | None = None,
+    seeds: list[int] | None = None,
+    name: str = "ablations",
+    retries: int = 1,
+    project: str | None = None,
+) -> None:
+    """Run variants that are not up to date, record all that were asked for, and give the verdicts.
+
+    Args:
+        variants: names or patterns (`no-*`) of entries of `variants` in params.yaml; all of them by default.
+        seeds: of their trainings, `seed` or of `more_seeds`; `seed` alone by default.
+        name: of the run in MLflow.
+        retries: how often a stage that failed is tried again.
+        project: the checkout to run; the one that this code is in by default.
+
+    Raises:
+        CotamError: a setting, a variant or a pattern is wrong, before anything runs; or MLflow does not answer.
+        PipelineFailed: a stage failed. All that does not depend on it has run, and the verdicts are there.
+    """
+    if "PREFECT__FLOW_RUN_ID" in os.environ:
+        die_with_parent()
+    checkout = Path(project or ROOT).resolve()
+    settings = config.load(checkout / "params.yaml")
+    chosen = choose(settings, variants or ["*"], seeds or [settings.seed])
+    _write_pipeline(checkout)
+    stages = needed(read_graph(checkout, (MAIN, ABLATIONS)), chosen)
+    get_run_logger().info("%d runs of variants, %d stages.", len(chosen), len(stages))
+    _run(checkout, settings, chosen, stages, name, retries)
+
+
+def needed(graph: list[Stage], chosen: list[Run]) -> list[Stage]:
+    """The stages that the chosen runs consist of or depend on, in an order in which they can run."""
+    wanted = {f"{ABLATIONS}:{step}@{run.name}" for run in chosen for step in ("evaluate-variant", "evaluate-plain")}
+    ends = [stage for stage in graph if stage.name in wanted]
+    names = {stage.name for stage in ends}.union(*(stage.upstream for stage in ends))
+    return [stage for stage in graph if stage.name in names]
+
+
+def _run(
+    checkout: Path, settings: config.Settings, chosen: list[Run], stages: list[Stage], name: str, retries: int
+) -> None:
+    uri, begun = os.environ.get("MLFLOW_TRACKING_URI", ""), time.time()
+    source = workspace.source_of(checkout)
+    tags = {"flow": "ablations", "mlflow.source.git.commit": source.revision, "dirty": str(source.dirty).lower()}
+    tags |= {"variants": ", ".join(dict.fromkeys(run.variant for run in chosen)), "prefect_flow_run": flow_run.id}
+    try:
+        for abandoned in open_parents(uri):
+            if has_ended(abandoned["prefect_flow_run"]):
+                end_parent(uri, abandoned["run_id"], "KILLED")
+        parent = start_parent(uri, name, checkout, tags)
+        records = VariantRecords(uri, parent, settings, chosen)
+    except httpx.HTTPError as error:
+        raise CotamError(f"MLflow at {uri or 'MLFLOW_TRACKING_URI'} does not answer: run `make up` first.") from error
+    status, files, states, results = "FAILED", [], {}, checkout / "results/ablations"
+    try:
+        states = run_stages(stages, lambda stage: _job(checkout, uri, records.run_of(stage.name) or parent), retries)
+        last = [stage for stage in read_graph(checkout, (ABLATIONS,)) if stage.name == VERDICTS]
+        said = run_stages(last, lambda _: _job(checkout, uri, parent))
+        if all(state.is_completed() for state in said.values()) and (results / "verdicts.json").exists():
+            found = read_json(results / "verdicts.json")
+            _say(found, time.time() - begun)
+            files = [results / "verdicts.json", results / "index.html", *claim_tables(found, checkout / ".cotam/run")]
+            records.add_verdicts(found)
+        try:
+            check(states | said)
+        except PipelineFailed as failed:
+            raise PipelineFailed(f"{_broken(states, chosen)} {failed}") from None
+        status = "FINISHED"
+    finally:
+        records.end(states)
+        end_parent(uri, parent, status, files)
+
+
+def _job(checkout: Path, uri: str, mlflow_run: str) -> Job:
+    return Job(checkout, {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": mlflow_run})
+
+
+def _broken(states: dict, chosen: list[Run]) -> str:
+    """Which variants have no results of this run, in a sentence."""
+    ended = ended_well(states)
+    missing = [run.name for run in chosen if run.name not in ended]
+    return f"{len(chosen) - len(missing)} of {len(chosen)} runs ended well; not {', '.join(missing) or 'the verdicts'}."
+
+
+def _say(found: dict, seconds: float) -> None:
+    logger = get_run_logger()
+    for claim in found["claims"]:
+        logger.info("%s %s: %s", claim["id"], claim["verdict"], claim["paper"])
+    logger.info("The report is results/ablations/index.html (%.0f s).", seconds)
+
+
+def _write_pipeline(checkout: Path) -> None:
+    """Bring the ablation pipeline up to date with params.yaml, as `python -m pipelines.generate` does."""
+    path, text = checkout / ABLATIONS, ablations_file(checkout)
+    if not path.exists() or path.read_text() != text:
+        atomic_write(path, text)
+        get_run_logger().info("%s has been written anew, as the variants or their code have changed.", ABLATIONS)

@@ -1,0 +1,175 @@
+"""The flow `ablations` against a real server: chosen by pattern, on past a failure, what is cached never again."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from components import config
+from components.errors import CotamError
+from components.files import read_json
+from components.paths import ROOT
+from components.tracking.client import TrackingClient, tags
+from flows import services
+from flows.ablations import ablations, needed
+from flows.dvc_graph import MAIN, read_graph
+from pipelines.generate import ABLATIONS
+from tests.flows.conftest import run_deployment
+from tests.flows.test_demo import experiments
+from tests.pipeline_project import git
+
+SEED = config.load().seed
+
+_VERDICTS = '''
+"""A stand-in for the verdicts on what there is."""
+
+import json
+
+
+def run(inputs):
+    folder = inputs.paths.root / "results/variants"
+    there = sorted(path.name for path in folder.iterdir())
+    curve = [{"quality": 1, "bpp": 0.25, "scores": {"mean": {"value": 50.0}}}]
+    rate = {"mean": {"value": -12.5, "low": -20.0, "high": -5.0}}
+    entry = {"bd_rate": rate, "bd_score": None, "curve": curve}
+    compared = {"what": "a and b", "unit": "points", "expected": "above 0", "verdict": "holds", "missing": ""}
+    compared["estimate"] = {"value": 1.0, "low": 0.5, "high": 1.5}
+    claim = {"id": "C11", "paper": "Parts matter.", "verdict": "holds", "comparisons": [compared]}
+    found = {"there": there, "claims": [claim], "variants": dict.fromkeys(inputs.params.variants, entry)}
+    (inputs.out / "verdicts.json").write_text(json.dumps(found))
+    (inputs.out / "index.html").write_text("<p>verdicts</p>")
+'''
+
+_VARIANTS = """
+variants:
+  full: {}
+  no-adapter: {receive: picture}
+  no-guidance: {guidance: {levels: 1}, adapter_of: full}
+  high-only: {adapter: {lambda_low: 0.0}}
+more_seeds: []
+"""
+
+
+@pytest.fixture(scope="module")
+def variants_project(tmp_path_factory, request):
+    """A checkout of stand-ins for the steps, in git and DVC, whose main pipeline has run."""
+    from tests.conftest import write_checkout_of_stubs
+
+    folder = tmp_path_factory.mktemp("ablations")
+    text = (ROOT / "params.yaml").read_text()
+    settings = text[: text.index("\nmore_seeds:")] + _VARIANTS
+    project = write_checkout_of_stubs(folder, settings)
+    (project / "components/reporting/step_verdicts.py").write_text(_VERDICTS)
+    shutil.copytree(ROOT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))
+    git(project, "init", "-q")
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "start")
+    environment = {**os.environ, "PYTHONPATH": str(project)}
+    environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return project
+
+
+def test_only_what_the_chosen_variants_need_is_run(variants_project):
+    from components.variants import choose
+
+    graph = read_graph(variants_project, (MAIN, ABLATIONS))
+    settings = config.load(variants_project / "params.yaml")
+
+    def names(*patterns):
+        return {stage.name for stage in needed(graph, choose(settings, list(patterns), [SEED]))}
+
+    assert f"{ABLATIONS}:evaluate-plain@no-adapter-{SEED}" in names("no-adapter")
+    assert "joint@elic-micro-llava" not in names("no-adapter") and "rate@elic" in names("no-adapter")
+    shared = names("no-guidance")
+    assert "joint@elic-micro-llava" in shared and not any("train-cotam" in name for name in shared)
+    assert f"{ABLATIONS}:train-cotam@high-only-{SEED}" in names("high-*")
+    assert "report" not in names("*")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"variants": ["yes-*"]}, r"No variant is called yes-\*"),
+        ({"seeds": [3]}, "The seed 3 is not in"),
+    ],
+)
+def test_what_cannot_be_chosen_is_one_sentence(variants_project, options, sentence):
+    with pytest.raises(CotamError, match=sentence):
+        ablations.fn(project=str(variants_project), **options)
+
+
+def test_a_contradiction_is_refused_before_anything_starts(variants_project):
+    params = variants_project / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("high-only: {", "high-only: {receive: picture, "))
+    try:
+        with pytest.raises(CotamError, match=r"variants\.high-only\.adapter has no meaning"):
+            ablations.fn(project=str(variants_project))
+    finally:
+        params.write_text(before)
+
+
+def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, variants_project):
+    services.up(running)
+    module = variants_project / "components/training/methods/cotam.py"
+    good = module.read_text()
+    fails = "    open('attempts', 'a').write('1')\n    raise RuntimeError('on purpose')\n"
+    module.write_text(good.replace("(inputs):\n", f"(inputs):\n{fails}", 1))
+
+    options = {"variants": ["no-adapter", "high-*"], "project": str(variants_project)}
+    with pytest.raises(AssertionError, match="Failed"):  # prefect's exit code is not 0
+        run_deployment(running, "ablations/local", **options)
+    said = last_words(running)
+    assert f"1 of 2 runs ended well; not high-only-{SEED}." in said and "on purpose" in said
+    assert (variants_project / "attempts").read_text() == "11"
+    verdicts = variants_project / "results/ablations/verdicts.json"
+    assert read_json(verdicts)["there"] == [f"no-adapter-{SEED}"]
+    client, [parent, *_] = experiments(running)
+    assert parent["info"]["status"] == "FAILED" and tags(parent)["claim.C11"] == "holds"
+    children = variant_runs(client, parent)
+    assert {name: run["info"]["status"] for name, run in children.items()} == {
+        f"no-adapter-{SEED}": "FINISHED",
+        f"high-only-{SEED}": "FAILED",
+    }
+    stages = client.children(children[f"no-adapter-{SEED}"])
+    assert list(stages) == [f"evaluate-plain@no-adapter-{SEED}"]
+    begun = stages[f"evaluate-plain@no-adapter-{SEED}"]["info"]["run_id"]
+
+    module.write_text(good)
+    run_deployment(running, "ablations/local", **options)
+    assert read_json(verdicts)["there"] == [f"high-only-{SEED}", f"no-adapter-{SEED}"]
+    client, [parent, *_] = experiments(running)
+    assert parent["info"]["status"] == "FINISHED"
+    children = variant_runs(client, parent)
+    high = children[f"high-only-{SEED}"]
+    assert tags(high)["method"] == "cotam" and json.loads(tags(high)["changes"]) == {"adapter": {"lambda_low": 0.0}}
+    metrics = {metric["key"]: metric["value"] for metric in high["data"]["metrics"]}
+    assert metrics["bd_rate/mean"] == -12.5 and metrics["bd_rate/mean/low"] == -20.0 and metrics["score/mean"] == 50.0
+    assert {"key": "adapter.lambda_low", "value": "0.0"} in high["data"]["params"]
+    assert sorted(client.children(high)) == [f"evaluate-variant@high-only-{SEED}", f"train-cotam@high-only-{SEED}"]
+    [again] = client.children(children[f"no-adapter-{SEED}"]).values()
+    assert tags(again)["ran"] == "false" and tags(again)["cached_from"] == begun
+    artifacts = client._call("GET", "mlflow/artifacts/list", params={"run_id": parent["info"]["run_id"]})["files"]
+    assert {"verdicts.json", "index.html", "C11.md"} <= {file["path"] for file in artifacts}
+
+
+def last_words(project) -> str:
+    """What Prefect says of the newest run of the flow."""
+    api = services.environment(project)["PREFECT_API_URL"]
+    where = {"flows": {"name": {"any_": ["ablations"]}}, "sort": "START_TIME_DESC", "limit": 1}
+    return httpx.post(f"{api}/flow_runs/filter", json=where).json()[0]["state"]["message"]
+
+
+def variant_runs(client: TrackingClient, parent) -> dict:
+    """The variants' runs below a flow's, by name."""
+    where = f"tags.`mlflow.parentRunId` = '{parent['info']['run_id']}' and tags.kind = 'variant'"
+    found = client.search_runs([parent["info"]["experiment_id"]], where)
+    return {run["info"]["run_name"]: run for run in found}

@@ -1,0 +1,160 @@
+"""Variants: mistakes are refused before anything runs, and runs share what is the same."""
+
+import pytest
+
+from components import config
+from components.errors import CotamError
+from components.steps import declared, find, instances
+from components.variants import choose, find_run, runs, settings_of
+
+SEED = config.load().seed
+
+
+def load(variants: str, **more: str) -> config.Settings:
+    overrides = {"variants": variants, "more_seeds": "[]"} | {key.replace("__", "."): v for key, v in more.items()}
+    return config.load(overrides=overrides)
+
+
+def run(settings, variant, seed=SEED):
+    return find_run(settings, variant, seed)
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ("{guidance: {kk: 0.5}}", "guidance.kk is not a setting; did you mean guidance.k?"),
+        ("{metod: mft}", "metod is not a setting; did you mean variants.bad.method?"),
+        ("{method: magic}", "method must be 'cotam'"),
+        ("{guidance: {k: big}}", 'guidance.k must be a number, not "big".'),
+        ("{guidance: {levels: 4}}", "guidance.levels must be 1, 3, 5 or 7, not 4."),
+        ("{adapter: {heads: 3}}", "adapter.width must be a multiple of heads (3)"),
+        ("{adapter: {lambda_low: 0.0, lambda_high: 0.0}}", "adapter.lambda_low and lambda_high must not both be 0"),
+        ("{adapter: {warmup_epochs: 0, joint_epochs: 0}}", "adapter.joint_epochs and warmup_epochs must not both be 0"),
+        ("{adapter: {warmup_epochs: 0, warmup_layer: 2}}", "adapter.warmup_layer has no meaning where"),
+        ("{baselines: {bridge: {layr: 2}}}", "baselines.bridge.layr is not a setting; did you mean"),
+        ("{codec: jpeg2000}", "codec names jpeg2000, but there is no codec.jpeg2000."),
+        ("{mllm: gpt}", "mllm names gpt, but there is no mllm.gpt."),
+        ("{receive: picture, adapter: {blocks: 2}}", "adapter has no meaning where receive is picture"),
+        ("{receive: picture, adapter_of: full}", "adapter_of has no meaning where receive is picture"),
+        ("{receive: adapter, method: mft}", "receive says what becomes of CoTAM's adapter, which mft does not have."),
+        ("{method: bridge-d1, adapter: {blocks: 2}}", "adapter has no meaning for bridge-d1"),
+        ("{guidance: {levels: 1, k: 0.5}}", "guidance.k has no meaning where guidance.levels is 1"),
+        ("{adapter_of: nobody}", "adapter_of names nobody, which is no variant."),
+        ("{adapter_of: bad}", "adapter_of names the variant itself."),
+        ("{adapter_of: sharing}", "adapter_of names sharing, which has no adapter of its own; name full."),
+        ("{adapter_of: full, codec: dcae}", "adapter_of names full, whose adapter is for another codec (codec)."),
+        ("{adapter_of: full, receive: adapter}", "adapter_of names full, whose adapter is for another use (receive)."),
+        ("{adapter_of: full, adapter: {blocks: 2}}", "adapter_of contradicts adapter"),
+        ("{adapter_of: tuned}", "adapter_of is for variants of cotam, whose codec is frozen; tuned is of cotam-ft."),
+        ("{evaluation: {images: 3}}", "evaluation.images must be the same for all variants"),
+        ("{method: avif, codec: dcae}", "codec has no meaning for avif"),
+    ],
+)
+def test_a_wrong_variant_is_one_sentence_that_names_it_and_the_key(entry, sentence):
+    others = "full: {}, sharing: {adapter_of: full}, tuned: {method: cotam-ft}"
+    with pytest.raises(CotamError) as error:
+        load(f"{{{others}, bad: {entry}}}")
+    assert str(error.value).startswith(f"params.yaml: variants.bad.{sentence}"), error.value
+    assert "\n" not in str(error.value) and not str(error.value).endswith("?.")
+
+
+def test_another_mllm_does_not_share_an_adapter():
+    mllms = "{micro-llava: {weights: a}, other: {weights: b}}"
+    with pytest.raises(CotamError, match="for the tower of another MLLM"):
+        load("{full: {}, bad: {mllm: other, adapter_of: full}}", mllm=mllms)
+
+
+def test_a_repeated_seed_is_refused():
+    with pytest.raises(CotamError, match="more_seeds repeats a seed, or holds seed itself"):
+        config.load(overrides={"more_seeds": f"[{SEED}]"})
+
+
+def test_a_variant_changes_what_it_says_and_nothing_else():
+    settings = load("{one: {guidance: {k: 0.5}, adapter: {blocks: 2}, baselines: {bridge: {layer: 1}}}}")
+    changed = settings_of(settings, run(settings, "one"))
+    plain = settings.model_dump(mode="json")
+    assert changed["guidance"] == plain["guidance"] | {"k": 0.5}
+    assert changed["adapter"] == plain["adapter"] | {"blocks": 2}
+    assert changed["baselines"]["bridge"] == plain["baselines"]["bridge"] | {"layer": 1}
+    assert {key: changed[key] for key in plain if key not in ("guidance", "adapter", "baselines", "variants")} == {
+        key: plain[key] for key in plain if key not in ("guidance", "adapter", "baselines", "variants")
+    }
+
+
+def test_what_the_main_run_has_is_not_made_again():
+    settings = load("{full: {}, picture: {receive: picture}, k: {guidance: {k: 0.5}, adapter_of: full}}")
+    full, picture, k = (run(settings, name) for name in ("full", "picture", "k"))
+    assert (full.trains, full.encodes) == (False, False)
+    assert (full.model, full.streams, full.coded_as) == ("results/joint/elic-micro-llava", "results/rate/elic", "cotam")
+    assert (picture.trains, picture.encodes, picture.model, picture.coded_as) == (False, False, "", "cotam")
+    assert (k.trains, k.encodes, k.model) == (False, True, full.model)
+    assert k.streams == f"results/variant-rates/k-{SEED}"
+
+
+def test_plain_files_are_those_of_the_codec_alone():
+    settings = load("{plain: {guidance: {levels: 1}}, bridge: {method: bridge-d1, guidance: {levels: 1}}}")
+    for name in ("plain", "bridge"):
+        found = run(settings, name)
+        assert (found.encodes, found.guided) == (False, False)
+        assert (found.streams, found.coded_as) == ("results/rate/elic", "elic")
+        assert found.trains and found.model == f"results/variant-training/{name}-{SEED}/model"
+
+
+def test_equal_trainings_and_equal_files_are_made_once():
+    entry = "{guidance: {k: 0.5}, adapter: {blocks: 2}}"
+    settings = load(f"{{one: {entry}, two: {entry}, other: {{guidance: {{k: 0.5}}}}}}")
+    one, two, other = (run(settings, name) for name in ("one", "two", "other"))
+    assert (one.trains, two.trains, other.trains) == (True, False, True)
+    assert two.model == one.model and two.trained_by == one.name
+    assert (one.encodes, two.encodes, other.encodes) == (True, False, False)
+    assert {two.coded_by, other.coded_by} == {one.name}
+
+
+def test_a_codec_of_ones_own_makes_ones_own_files():
+    settings = load("{d3: {method: bridge-d3, guidance: {levels: 1}}}", more_seeds="[1]")
+    for seed in (SEED, 1):
+        found = run(settings, "d3", seed)
+        assert found.encodes and found.streams == f"results/variant-rates/d3-{seed}"
+
+
+def test_seeds_train_again_and_share_files():
+    entries = "{full: {}, k: {guidance: {k: 0.5}, adapter_of: full}, picture: {receive: picture}}"
+    settings = load(entries, more_seeds="[1]")
+    assert [found.name for found in runs(settings)] == [f"full-{SEED}", "full-1", f"k-{SEED}", "k-1", f"picture-{SEED}"]
+    assert run(settings, "full", 1).trains and run(settings, "k", 1).model == run(settings, "full", 1).model
+    assert not run(settings, "k", 1).encodes and run(settings, "k", 1).coded_by == f"k-{SEED}"
+
+
+def test_another_codec_than_the_main_runs_is_trained_and_encoded():
+    settings = load("{dcae: {codec: dcae}, alone: {codec: dcae, receive: picture, guidance: {levels: 1}}}")
+    assert run(settings, "dcae").trains and run(settings, "dcae").encodes
+    assert run(settings, "alone").is_codec_alone and run(settings, "alone").encodes
+
+
+def test_variants_are_chosen_by_pattern():
+    settings = load("{full: {}, no-a: {receive: picture}, no-b: {guidance: {levels: 1}}}", more_seeds="[1]")
+    assert [found.name for found in choose(settings, ["no-*"], [SEED])] == [f"no-a-{SEED}", f"no-b-{SEED}"]
+    assert [found.name for found in choose(settings, ["no-*"], [1])] == [f"no-a-{SEED}", "no-b-1"]
+    with pytest.raises(CotamError, match=r"No variant is called yes-\*"):
+        choose(settings, ["no-*", "yes-*"], [SEED])
+    with pytest.raises(CotamError, match=r"The seed 5 is not in params\.yaml"):
+        choose(settings, ["*"], [5])
+    with pytest.raises(CotamError, match="There is no variant magic"):
+        find_run(settings, "magic", SEED)
+
+
+def test_a_step_of_a_variant_sees_the_variants_settings():
+    settings = load("{one: {guidance: {k: 0.5}, adapter: {blocks: 2}}}", more_seeds="[1]")
+    train = find("train-cotam")
+    [first, second] = instances(train, settings)
+    seen = declared(train, settings, second)
+    assert (seen["guidance"]["k"], seen["adapter"]["blocks"], seen["seed"]) == (0.5, 2, 1)
+    assert seen["variants"] == {"one": {"guidance": {"k": 0.5}, "adapter": {"blocks": 2}}}
+    assert first["name"] == f"one-{SEED}" and "scenes" not in seen
+
+
+def test_the_shipped_variants_cover_the_claims():
+    settings = config.load()
+    assert {run.method for run in runs(settings)} == set(config.VARIANT_METHODS)
+    trained = [found for found in runs(settings) if found.trains and found.seed == SEED]
+    assert len(trained) < len(settings.variants) / 2 + 3, "most variants share an adapter"

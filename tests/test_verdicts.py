@@ -1,0 +1,216 @@
+"""Verdicts on the ablations, from made-up answers whose truth is known."""
+
+import numpy as np
+import pytest
+
+from components import config
+from components.evaluation.benchmarks import BENCHMARKS
+from components.evaluation.scores import LEVELS
+from components.evaluation.variant_results import RATE, Estimate, Reader, over_seeds
+from components.files import write_json
+from components.reporting.ablation_page import render
+from components.reporting.ablation_summary import print_verdicts, summarise
+from components.reporting.verdicts import FAILS, HOLDS, MISSING, NOISE, Expectation, find_verdicts
+from components.variants import runs
+
+IMAGES, QUALITIES = 60, ["0", "1", "2", "3"]
+SEED = config.load().seed
+PAIR = ("elic", "micro-llava")
+ORDER = {"low": 0, "high": 1, "cross": 2}
+
+
+def questions():
+    """A question of every level about every image, in turn from the six benchmarks."""
+    return [
+        {
+            "benchmark": BENCHMARKS[(image + 2 * place) % len(BENCHMARKS)],
+            "id": f"{image}-{level}",
+            "image": f"{image:03d}",
+            "level": level,
+            "family": level,
+            "category": f"of {level}",
+            "pair": None,
+        }
+        for image in range(IMAGES)
+        for place, level in enumerate(LEVELS)
+    ]
+
+
+def answers(shift: float, seed: int = 0, drops=(0.25, 0.25, 0.45)):
+    """Quality -> right (1) or wrong (0) per question; more are right with more bits and with `shift`.
+
+    Thresholds are each question's own, so that whoever is better is better everywhere.
+    """
+    thresholds = np.random.default_rng(1).random(IMAGES * len(LEVELS))
+    noise = np.random.default_rng(seed).normal(0, 0.02, thresholds.size)
+    drop = np.array([drops[ORDER[question["level"]]] for question in questions()])
+    chances = {q: 1 - drop * (1 - place / 4) + shift + noise for place, q in enumerate(QUALITIES)}
+    return {q: (thresholds < chance).astype(int).tolist() for q, chance in chances.items()}
+
+
+def files(factor: float = 1.0):
+    sizes = np.random.default_rng(2).integers(900, 1100, IMAGES)
+    return {
+        q: {"bits": (sizes * 2**place * factor).astype(int).tolist(), "header_bits": [112] * IMAGES}
+        for place, q in enumerate(QUALITIES)
+    }
+
+
+@pytest.fixture
+def found(tmp_path):
+    """A checkout with the main run's results, and a function that adds a variant's and gives all results."""
+    images = {"images": [f"{image:03d}" for image in range(IMAGES)], "pixels": [128 * 128] * IMAGES}
+    scores = {"clean": {"-": [1] * (3 * IMAGES)}, "elic": answers(0, SEED)}
+    rates = {"styles": {"bench": images | {"methods": {"elic": files()}}}}
+    write_json(tmp_path / "results/rate/elic/rates.json", rates)
+    style = {"bench": {"questions": questions(), "scores": scores}}
+    write_json(tmp_path / "results/scores/elic-micro-llava/scores.json", {"styles": style})
+    settings = config.load()
+
+    def add(variant, shift, seeds=(SEED,), factor=1.0, drops=(0.25, 0.25, 0.45), **changes):
+        for seed in seeds:
+            content = {"rates": images | {"files": files(factor)}, "questions": questions()}
+            content |= {"scores": answers(shift, seed, drops)} | changes
+            write_json(tmp_path / f"results/variants/{variant}-{seed}/scores.json", content)
+
+    def results():
+        return Reader(200, SEED).results(tmp_path, runs(settings), [PAIR])
+
+    return add, results, settings
+
+
+def verdict(results, settings, claim):
+    return next(one for one in find_verdicts(results, settings) if one.id == claim)
+
+
+def test_a_claim_holds_fails_or_is_within_noise(found):
+    add, results, settings = found
+    add("full", 0.15)
+    add("high-only", 0.05)
+    add("low-only", 0.0)
+    assert verdict(results(), settings, "C12").verdict == HOLDS
+    add("low-only", 0.3)
+    claim = verdict(results(), settings, "C12")
+    assert claim.verdict == FAILS
+    assert [one.verdict for one in claim.comparisons] == [HOLDS, FAILS]
+    add("low-only", 0.15)
+    assert verdict(results(), settings, "C12").verdict == NOISE
+
+
+def test_a_missing_variant_is_named(found):
+    add, results, settings = found
+    add("full", 0.15)
+    claim = verdict(results(), settings, "C9")
+    assert claim.verdict == MISSING
+    assert [one.missing for one in claim.comparisons] == ["cotam-ft", "cotam-ft", "bridge-d3"]
+    summary = summarise(results(), settings, runs(settings))
+    assert "bridge-d3" in summary["missing"] and "full" not in summary["missing"]
+
+
+def test_nothing_at_all_is_no_crash(tmp_path):
+    settings = config.load()
+    results = Reader(10, SEED).results(tmp_path, runs(settings), [PAIR])
+    assert {one.verdict for one in find_verdicts(results, settings)} == {MISSING}
+    assert "cotam ablations" in render(summarise(results, settings, runs(settings)))
+
+
+def test_cross_level_questions_suffer_most(found):
+    _, results, settings = found
+    claim = verdict(results(), settings, "C2")
+    assert claim.verdict == HOLDS
+    assert all(one.estimate.value > 5 for one in claim.comparisons)
+
+
+def test_about_the_same_means_within_two_per_cent(found):
+    add, results, settings = found
+    add("full", 0.15)
+    add("no-guidance", 0.05)
+    add("k-045", 0.15)
+    add("k-060", 0.15, factor=1.2)
+    by_name = {one.what: one for one in verdict(results(), settings, "C21").comparisons}
+    assert by_name["bits saved, k = 0.45 against 0.75"].verdict == HOLDS
+    assert by_name["bits saved, k = 0.45 against no guidance"].verdict == HOLDS
+    assert by_name["bits saved, k = 0.6 against 0.75"].verdict == FAILS
+    assert by_name["bits saved, k = 0.6 against 0.75"].estimate.value == pytest.approx(-20, abs=0.5)
+
+
+def test_bits_at_equal_score_are_what_was_put_in(found):
+    add, results, _ = found
+    add("full", 0.0, factor=0.8)
+    gain = results().gain("full", kind=RATE)
+    estimate = Estimate.of(gain)
+    assert estimate.value == pytest.approx(-20, abs=1)
+    assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_seeds_are_paired_and_widen_intervals():
+    values_SR = np.array([np.full(2001, 1.0), np.full(2001, 3.0), np.full(2001, 5.0)])
+    combined = over_seeds(values_SR, 0)
+    assert combined[0] == 3.0 and {1.0, 5.0} <= set(combined) <= set(np.arange(3, 16) / 3) | {1.0, 3.0, 5.0}
+    assert np.array_equal(over_seeds(values_SR[:1], 0), values_SR[0])
+
+
+def test_a_variant_without_training_stands_beside_every_seed(found):
+    add, results, settings = found
+    seeds = (SEED, *settings.more_seeds)
+    add("full", 0.15, seeds)
+    add("no-adapter", 0.0)
+    add("high-only", 0.1, seeds[1:])
+    read = results()
+    assert read.gain("full", "no-adapter")[0] > 0
+    assert sorted(read.runs["high-only"]) == sorted(seeds[1:])
+    assert Estimate.of(read.gain("full", "high-only")).value > 0
+    add("low-only", 0.1, seeds[:1])
+    del read.runs["full"][SEED]
+    read.runs["low-only"] = results().runs["low-only"]
+    read.about["low-only"] = results().about["low-only"]
+    with pytest.raises(KeyError, match="a seed that full and low-only share"):
+        read.gain("full", "low-only")
+
+
+def test_results_of_other_benchmarks_are_refused(found):
+    add, results, _ = found
+    add("full", 0.1, questions=[question | {"id": "x"} for question in questions()])
+    with pytest.raises(Exception, match="is about other benchmarks than the rest"):
+        results()
+
+
+@pytest.mark.parametrize(
+    ("values", "low", "high", "said"),
+    [
+        ((1, 0.5, 2), 0, np.inf, HOLDS),
+        ((1, -0.5, 2), 0, np.inf, NOISE),
+        ((-1, -2, -0.5), 0, np.inf, FAILS),
+        ((0, -1, 1), -2, 2, HOLDS),
+        ((0, -3, 1), -2, 2, NOISE),
+        ((5, 3, 6), -2, 2, FAILS),
+        ((np.nan, 0, 0), 0, np.inf, NOISE),
+    ],
+)
+def test_the_rule(values, low, high, said):
+    value, first, last = values
+    resamples = np.array([value, *np.linspace(first, last, 1001)])
+    assert Expectation("x", lambda _: resamples, "points", low, high).check(None).verdict == said
+
+
+def test_the_page_and_the_terminal_show_every_claim(found):
+    from rich.console import Console
+
+    add, results, settings = found
+    add("full", 0.15)
+    add("no-adapter", 0.0)
+    add("bridge-d1", 0.1, drops=(0.3, 0.2, 0.4))
+    summary = summarise(results(), settings, runs(settings))
+    page = render(summary)
+    console = Console(record=True, width=160)
+    print_verdicts(summary, console)
+    said = console.export_text()
+    for claim in ("C1", "C2", "C9", "C11", "C12", "C14", "C20", "C21", "C22"):
+        assert f'id="claim-{claim}"' in page
+        assert claim in said
+    assert page.count("<svg") == 3
+    assert "full" in said and "No results of" in said and "within noise" in said
+    assert render(summary) == page  # equal inputs, equal bytes
+    entry = summary["variants"]["bridge-d1"]
+    assert entry["levels"]["high"]["value"] > entry["levels"]["low"]["value"]
+    assert entry["categories"].keys() == {"of low", "of high", "of cross"}
