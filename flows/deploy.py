@@ -9,6 +9,8 @@ from pathlib import Path
 from components.errors import CotamError
 from components.files import atomic_write
 from components.paths import ROOT
+from flows import service_options
+from flows.service_launch import run_folder
 from flows.services import environment
 
 
@@ -21,7 +23,8 @@ def deploy(project: Path) -> None:
     content = hashlib.sha256(str(ROOT).encode())
     for path in [ROOT / "prefect.yaml", *sorted((ROOT / "flows").glob("*.py"))]:
         content.update(path.read_bytes())
-    stamp = project / ".cotam" / "prefect" / "deployed"
+    database = "postgres" if service_options.load(run_folder(project)).postgres else "prefect"  # which holds them
+    stamp = project / ".cotam" / database / "deployed"
     if stamp.exists() and stamp.read_text() == content.hexdigest():
         return
     done = subprocess.run(
