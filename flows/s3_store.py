@@ -4,7 +4,9 @@ A real server over the wire, for tests and small teams; on a cluster use the sto
 key is made at the first start, and lies in a file that only its owner may read.
 """
 
+import os
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from components.errors import CotamError
@@ -108,8 +110,8 @@ def environment(folder: Path, url: str) -> dict[str, str]:
     }
 
 
-def make_bucket(environ: dict[str, str]) -> None:
-    """Create the bucket, unless it is there."""
+def make_bucket(environ: Mapping[str, str]) -> None:
+    """Create the bucket, unless it is there, in the store that the AWS_ variables of `environ` name."""
     import boto3
     from botocore.config import Config
 
@@ -131,3 +133,7 @@ def make_bucket(environ: dict[str, str]) -> None:
 def _private(path: Path, text: str) -> None:
     atomic_write(path, text)
     path.chmod(0o600)
+
+
+if __name__ == "__main__":  # for a store that is not ours
+    make_bucket(os.environ)

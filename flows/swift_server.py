@@ -1,4 +1,6 @@
-"""OpenStack Swift, all four servers in one process, speaking S3: `/usr/bin/python3 -I swift_server.py FOLDER HOST PORT`.
+"""OpenStack Swift, all four servers in one process, speaking S3.
+
+    /usr/bin/python3 -I swift_server.py FOLDER HOST PORT
 
 It runs under Debian's Python, whose packages swift-proxy, swift-account, swift-container and swift-object it needs, and
 imports nothing of ours. FOLDER holds `swift.conf` and `proxy-server.conf` (`flows/s3_store.py` writes them) and `data`.

@@ -25,6 +25,7 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed
 from prefect.workers.process import ProcessWorker
 
+from components.files import read_json
 from components.paths import ROOT
 from flows.crash_watch import watch_for_crashes
 
@@ -33,6 +34,9 @@ LOCAL: dict[str, int | None] = {"local": None, "cpu": 2, "gpu": 1}
 
 CLUSTER: dict[str, int | None] = {"cluster": None, "cluster-cpu": 1, "cluster-gpu": 1}
 """The same for pools that workers on several machines serve; the number is that of one worker."""
+
+PODS = {f"cluster-{kind}": ROOT / "infra" / "kubernetes" / f"pool-{kind}.json" for kind in ("cpu", "gpu")}
+"""Pool -> the job that Prefect's Kubernetes worker makes of a flow run."""
 
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
@@ -64,8 +68,8 @@ async def crash_abandoned(client: PrefectClient) -> None:
             await client.set_flow_run_state(run.id, Crashed(message="Its worker ended."), force=True)
 
 
-async def make_pools(client: PrefectClient) -> None:
-    """Create the pools that are missing.
+async def make_pools(client: PrefectClient, kubernetes: bool = False) -> None:
+    """Create the pools that are missing; with `kubernetes`, a stage of a cluster's pools is a pod of its own.
 
     Their flow runs are one Python process each (`prefect.engine`); the default starts a second one to look for
     requirements to install, which takes two seconds per stage. Other machines may have their Python elsewhere: there
@@ -76,16 +80,25 @@ async def make_pools(client: PrefectClient) -> None:
         template = ProcessWorker.get_default_base_job_template()
         python = sys.executable if name in LOCAL else "python"
         template["variables"]["properties"]["command"]["default"] = f"{python} -m prefect.engine"
-        await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+        pool = WorkPoolCreate(name=name, type="process", base_job_template=template)
+        if kubernetes and name in PODS:
+            pool = WorkPoolCreate(name=name, type="kubernetes", base_job_template=read_json(PODS[name]))
+        await client.create_work_pool(pool)
+
+
+async def furnish(kubernetes: bool = False) -> None:
+    """Wait for the server, and put into it the pools to deploy to and the watch for crashes."""
+    async with get_client() as client:
+        await wait_for_server(client)
+        await make_pools(client, kubernetes)
+        await watch_for_crashes(client)
 
 
 async def serve(ready: Path) -> None:
     """Serve the local pools until killed; make the file `ready` once all pools can be deployed to."""
+    await furnish()
     async with get_client() as client:
-        await wait_for_server(client)
         await crash_abandoned(client)
-        await make_pools(client)
-        await watch_for_crashes(client)
     ready.touch()
     await _work(LOCAL, "{pool}-worker")
 

@@ -101,7 +101,7 @@ def test_the_store_speaks_s3(s3, tmp_path):
     assert s3.get_object(Bucket=s3_store.BUCKET, Key="a/small", Range="bytes=2-4")["Body"].read() == b"234"
     listed = s3.list_objects_v2(Bucket=s3_store.BUCKET, Prefix="a/")["Contents"]
     assert [(entry["Key"], entry["Size"]) for entry in listed] == [("a/large", 9 << 20), ("a/small", 10)]
-    with pytest.raises(ClientError, match="PreconditionFailed|412"):
+    with pytest.raises(ClientError, match=r"PreconditionFailed|412"):
         s3.get_object(Bucket=s3_store.BUCKET, Key="a/small", IfMatch='"0"')
 
 
@@ -136,7 +136,7 @@ def test_dvc_and_shards_travel_through_it(s3, tmp_path):
 
 
 def test_it_starts_again_with_what_it_held(stores, s3):
-    project, options = stores
+    project, _ = stores
     s3.put_object(Bucket=s3_store.BUCKET, Key="kept", Body=b"kept")
     folder = service_launch.run_folder(project)
     before = processes.load(folder, "s3")
