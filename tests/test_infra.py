@@ -27,7 +27,7 @@ def validate(manifest: dict) -> None:
     kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
 
-@pytest.mark.parametrize("path", [path for path in MANIFESTS if path.stem != "kustomization"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [one for one in MANIFESTS if one.stem != "kustomization"], ids=lambda path: path.name)
 def test_manifests_are_what_kubernetes_takes(path):
     for document in documents(path):
         validate(document)
@@ -188,7 +188,8 @@ def test_every_flow_has_a_local_and_a_cluster_deployment():
         assert ("pull" in one) == one["work_pool"]["name"].startswith("cluster")
     for found in pools.values():
         assert any(name.startswith("cluster") for name in found) and found & {"local", "cpu", "gpu"}
-    flows = {path.name for path in (ROOT / "flows").glob("*.py") if re.search(r"^@flow", path.read_text(), re.MULTILINE)}
+    modules = (ROOT / "flows").glob("*.py")
+    flows = {path.name for path in modules if re.search(r"^@flow", path.read_text(), re.MULTILINE)}
     assert flows == {Path(entrypoint.partition(":")[0]).name for entrypoint in pools}
 
 
