@@ -104,6 +104,9 @@ def environment(folder: Path, url: str) -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": secret(folder),
         "AWS_SESSION_TOKEN": "",
         "AWS_DEFAULT_REGION": "us-east-1",
+        # A store that is busy says 503 or cuts the connection; one request in ten may fail and a run still ends well.
+        "AWS_RETRY_MODE": "standard",
+        "AWS_MAX_ATTEMPTS": "8",
         # Newer clients add checksums in a trailer by default, which Swift 2.30 takes for part of the object.
         "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
         "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",

@@ -4,7 +4,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -17,36 +16,6 @@ from flows import postgres, processes, s3_store, service_launch, service_options
 from flows.service_options import Options
 from tests import pipeline_project
 from tests.flows.conftest import free_port
-
-
-@pytest.fixture(scope="module")
-def stores(tmp_path_factory) -> Iterator[tuple[Path, Options]]:
-    """PostgreSQL and S3 of a project, started as `cotam services up` starts them."""
-    project, options = tmp_path_factory.mktemp("stores"), Options(postgres=True, s3=True)
-    folder = service_launch.run_folder(project)
-    folder.mkdir(parents=True)
-    options.save(folder)
-    ports = {name: free_port() for name in ("postgres", "s3", "prefect", "mlflow")}
-    try:
-        for name in ("postgres", "s3"):
-            service_launch.prepare(project, name)
-            service = service_launch.start(project, name, ports, options, {})
-            service.save(folder)
-            services._wait_ready(project, service)
-        yield project, options
-    finally:
-        services.down(project)
-
-
-@pytest.fixture
-def s3(stores, monkeypatch):
-    """A client of the store, which the environment points to."""
-    import boto3
-
-    for name, value in services.environment(stores[0]).items():
-        if name.startswith("AWS_"):
-            monkeypatch.setenv(name, value)
-    return boto3.Session().client("s3")  # the default session would remember other tests' keys
 
 
 def secrets_of(project: Path) -> list[str]:
