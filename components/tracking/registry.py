@@ -95,6 +95,7 @@ def register(found: Candidate, uri: str, run_id: str | None = None) -> Registere
         CotamError: MLflow cannot be reached.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # what we print may be JSON
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 

@@ -26,13 +26,13 @@ pytestmark = pytest.mark.cluster
 
 SETTINGS = {
     "threads": "1",
-    "scenes.images": "320",
+    "scenes.images": "200",
     "data.shard_images": "100",
     "adapter.held_out": "32",
     "adapter.warmup_epochs": "1",
     "adapter.joint_epochs": "1",
     "adapter.draws": "1",
-    "evaluation.images": "24",
+    "evaluation.images": "16",
     "evaluation.qualities": "[0, 2, 4]",
     "evaluation.jpeg_qualities": "[5, 50]",
     "evaluation.webp_qualities": "[5]",
@@ -185,6 +185,31 @@ def test_prefect_tells_the_truth_afterwards(cluster):
     assert "RUNNING" not in said and "PENDING" not in said
     assert said.split().count("CRASHED") == 1  # the attempt that lost its machine
 
+
+def test_nobody_gets_in_without_the_password(cluster):
+    server = cluster["server"].address
+    said = cluster["cpu-1"].run(PYTHON, "-c", _KNOCK, server).split()
+    assert said == ["prefect=401", "mlflow=401", "s3=403", "postgres=refused"]
+
+
+_KNOCK = """
+import socket, sys, urllib.error, urllib.request
+server = sys.argv[1]
+ask = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+for name, url in {
+    "prefect": f"http://{server}:4200/api/admin/version",
+    "mlflow": f"http://{server}:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=cotam",
+    "s3": f"http://{server}:9000/cotam",
+}.items():
+    try:
+        print(f"{name}={ask.open(url).status}")
+    except urllib.error.HTTPError as error:
+        print(f"{name}={error.code}")
+try:
+    socket.create_connection((server, 5433), 5)
+except ConnectionRefusedError:
+    print("postgres=refused")
+"""
 
 _CHAMPION = """
 from mlflow import MlflowClient
