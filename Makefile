@@ -2,14 +2,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup browser stores demo cluster-test test soak lint up down clean
+.PHONY: help setup browser stores demo test soak cluster-test lint audit up down clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 PYTHON := .venv/bin/python
 
 help:    ## list these targets
-	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 22
 
 setup:   ## create .venv from requirements.lock
 	@infra/setup.sh
@@ -35,6 +35,9 @@ cluster-test: setup stores ## run the flow over four machines in network namespa
 lint: setup ## check the style, and that dvc.yaml says what the code says
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pipelines.generate --check
+
+audit: setup ## compare requirements.lock with known vulnerabilities (needs the network)
+	PATH=$(CURDIR)/.cotam/bootstrap/bin:$$PATH uvx --quiet pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 up: setup ## start the Prefect server, MLflow and a worker, and leave them running
 	@$(PYTHON) -m flows.services up
