@@ -179,13 +179,15 @@ def test_policies_name_what_they_allow(name):
 
 
 def test_every_flow_has_a_local_and_a_cluster_deployment():
+    from flows.crash_watch import TAG
+
     deployments = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     pools: dict[str, set[str]] = {}
     for one in deployments:
         path, _, function = one["entrypoint"].partition(":")
         assert f"def {function}(" in (ROOT / path).read_text()
         pools.setdefault(one["entrypoint"], set()).add(one["work_pool"]["name"])
-        assert ("pull" in one) == one["work_pool"]["name"].startswith("cluster")
+        assert ("pull" in one) == one["work_pool"]["name"].startswith("cluster") == (one.get("tags") == [TAG])
     for found in pools.values():
         assert any(name.startswith("cluster") for name in found) and found & {"local", "cpu", "gpu"}
     modules = (ROOT / "flows").glob("*.py")
