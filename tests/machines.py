@@ -4,7 +4,9 @@ A process of a machine has its network alone (`ip netns`), and a mount namespace
 `HOME` and the folders of all others are gone. Needs root and iproute2.
 """
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -71,11 +73,9 @@ class Machine:
         killed = 0
         while pids := self.processes():
             for pid in pids:
-                try:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
-                except ProcessLookupError:
-                    continue
             time.sleep(0.05)
         return killed
 
@@ -83,6 +83,7 @@ class Machine:
 @contextmanager
 def machines(folder: Path, names: list[str], environment: Mapping[str, str]) -> Iterator[dict[str, Machine]]:
     """Machines of these names, on one switch; they and all that they run are gone when the block ends."""
+    _clear_away()
     mark, home = f"cotam{os.getpid()}", folder / "home"
     home.mkdir()
     switch, made = f"{mark}-switch", {}
@@ -113,6 +114,18 @@ def _machine(name: str, number: int, namespace: str, outside: Path, home: Path, 
     own = {"HOME": str(home), "DVC_SITE_CACHE_DIR": str(home / "dvc"), "TMPDIR": str(home / "tmp")}
     (outside / "tmp").mkdir()
     return Machine(name, f"10.77.0.{number}", namespace, outside, home, {**environment, **own})
+
+
+def _clear_away() -> None:
+    """End what a test left that was killed: its process number is in the names of its networks."""
+    listed = subprocess.run([_IP, "netns", "list"], capture_output=True, text=True).stdout
+    for namespace, pid in re.findall(r"^(cotam(\d+)-\S+)", listed, re.MULTILINE):
+        if not Path(f"/proc/{pid}").exists():
+            pids = subprocess.run([_IP, "netns", "pids", namespace], capture_output=True, text=True).stdout.split()
+            for one in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(one), signal.SIGKILL)
+            subprocess.run([_IP, "netns", "delete", namespace], capture_output=True)
 
 
 def _ip(*arguments: str) -> None:

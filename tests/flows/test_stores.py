@@ -48,6 +48,17 @@ def test_no_secret_is_in_a_log_or_a_command_line(stores):
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
+def test_what_a_worker_elsewhere_needs_is_for_the_owners_eyes_alone(stores, tmp_path, capsys):
+    project, _ = stores
+    assert services.main(["env", str(tmp_path / "worker.env"), "--project", str(project)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'worker.env'}\n"
+    said = dict(line.split("=", 1) for line in (tmp_path / "worker.env").read_text().splitlines())
+    assert stat.S_IMODE((tmp_path / "worker.env").stat().st_mode) == 0o600
+    assert said["AWS_ENDPOINT_URL"] == services.status(project)["s3"]["url"]
+    assert {"PREFECT_API_URL", "MLFLOW_TRACKING_URI", "AWS_SECRET_ACCESS_KEY"} <= said.keys()
+    assert not {"PREFECT_HOME", "NO_PROXY"} & said.keys()
+
+
 def test_nothing_listens_beyond_loopback(stores):
     listening = [
         connection.laddr.ip
