@@ -2,14 +2,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo test soak lint up down clean
+.PHONY: help setup browser stores demo test soak cluster-test lint audit up down clean
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
 PYTHON := .venv/bin/python
 
 help:    ## list these targets
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\): .*## /  make \1\t/p' Makefile | expand -t 22
 
 setup:   ## create .venv from requirements.lock
 	@infra/setup.sh
@@ -17,18 +17,27 @@ setup:   ## create .venv from requirements.lock
 browser:
 	@infra/browser.sh
 
+stores:
+	@infra/services.sh
+
 demo: setup ## run the main job on the embedded world with Prefect, DVC and MLflow, and print the table
 	@$(PYTHON) -m flows.demo
 
-test: setup browser ## run the tests
+test: setup browser stores ## run the tests
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q
 
-soak: setup browser ## run the long tests too: full fuzzing, faults, large data
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m 'soak or not soak'
+soak: setup browser stores ## run the long tests too: full fuzzing, faults, large data
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m 'not cluster'
+
+cluster-test: setup stores ## run the flow over four machines in network namespaces, and kill one (needs root)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m cluster -s
 
 lint: setup ## check the style, and that dvc.yaml says what the code says
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m pipelines.generate --check
+
+audit: setup ## compare requirements.lock with known vulnerabilities (needs the network)
+	PATH=$(CURDIR)/.cotam/bootstrap/bin:$$PATH uvx --quiet pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 up: setup ## start the Prefect server, MLflow and a worker, and leave them running
 	@$(PYTHON) -m flows.services up

@@ -26,7 +26,10 @@ COMMANDS = {
     "analyze": "look inside a vision tower: information flow, attention distance, token similarity",
     "report": "print the table of a run and say where its page is",
     "bench": "measure the codec, the guidance, reading of shards, or memory",
+    "services": "start and stop Prefect, MLflow and a worker; with PostgreSQL and an S3 store if asked",
     "register": "put trained codecs and adapters into the MLflow registry",
+    "rollback": "give the alias champion back to the version that had it before",
+    "lineage": "say which run, revision and data a registered model was made from",
     "step": "run one step of the pipeline (what dvc.yaml calls)",
 }
 

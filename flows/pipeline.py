@@ -1,8 +1,10 @@
 """The DVC graph as Prefect tasks: one per stage, each waiting on its upstream.
 
-A task does no work itself. Work pools belong to deployments, so it asks for a run of `run-stage/<pool>` and awaits it.
+A task does no work itself. Work pools belong to deployments, so it asks for a run of `run-stage/<pool>` (on other
+machines `run-stage/cluster-<pool>`) and awaits it. A stage whose worker died is asked for again.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,8 @@ from flows.dvc_graph import Stage, read_graph, unchanged
 from flows.records import record_stage
 
 POLL_SECONDS = 1.0
+CRASH_WAITS = (5.0, 30.0, 120.0)
+"""Seconds to wait before a stage whose process or machine died is asked for again."""
 
 
 class PipelineFailed(Exception):
@@ -43,7 +47,7 @@ def drive(stage: Stage, job: Job) -> str:
     """Have one stage run where it belongs and return `ran` or `unchanged`.
 
     Raises:
-        PipelineFailed: it did not finish.
+        PipelineFailed: it did not finish, or crashed four times.
     """
     if not job.remote and unchanged(job.project, stage.name):
         get_run_logger().info("Stage %s is up to date.", stage.name)
@@ -52,12 +56,18 @@ def drive(stage: Stage, job: Job) -> str:
     parameters = {"stage": stage.name, "tracking": job.tracking, "remote": job.remote, "pool": stage.pool}
     if not job.remote:
         parameters["project"] = str(job.project)
-    run = run_deployment(
-        f"run-stage/{stage.pool}", parameters=parameters, flow_run_name=stage.name, poll_interval=POLL_SECONDS
-    )
-    if not run.state.is_completed():
-        raise PipelineFailed(f"Stage {stage.name} is {run.state.name.lower()}: {run.state.message}")
-    return "ran"
+    pool = f"cluster-{stage.pool}" if job.remote else stage.pool
+    for wait in (*CRASH_WAITS, None):
+        run = run_deployment(
+            f"run-stage/{pool}", parameters=parameters, flow_run_name=stage.name, poll_interval=POLL_SECONDS
+        )
+        if run.state.is_completed():
+            return "ran"
+        if wait is None or not run.state.is_crashed():
+            raise PipelineFailed(f"Stage {stage.name} is {run.state.name.lower()}: {run.state.message}")
+        get_run_logger().warning("Stage %s crashed (%s); again in %.0f s.", stage.name, run.state.message, wait)
+        time.sleep(wait)
+    raise AssertionError("the last wait is None")
 
 
 def run_pipeline(job: Job) -> None:

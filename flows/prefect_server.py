@@ -1,4 +1,4 @@
-"""Prefect's API server on SQLite, made to hold under load.
+"""Prefect's API server, on SQLite made to hold under load.
 
 Prefect begins most writing transactions DEFERRED: two of them that both read and then both want to write cannot wait
 for each other, and SQLite fails one at once with "database is locked", whatever the timeout. Begun IMMEDIATE, the
@@ -22,9 +22,10 @@ def begin_immediately(_: AioSqliteConfiguration, connection: Connection) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    port = parser.parse_args().port
+    parser.add_argument("--host", default="127.0.0.1")
+    args = parser.parse_args()
     AioSqliteConfiguration.begin_sqlite_stmt = begin_immediately
-    uvicorn.run(create_app(final=True), host="127.0.0.1", port=port, log_level="warning", timeout_keep_alive=30)
+    uvicorn.run(create_app(final=True), host=args.host, port=args.port, log_level="warning", timeout_keep_alive=30)
 
 
 if __name__ == "__main__":

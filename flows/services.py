@@ -1,10 +1,11 @@
 """The services of the embedded setup: Prefect's server, MLflow's server and one worker, on loopback only.
 
-    python -m flows.services up|down|status [--json]
+    cotam services up|down|status|env [--postgres] [--s3] [--auth] [--host ADDRESS] [--json]
 
 `up` starts what is not running and heals what died, clearing away what a killed worker left, and puts the deployments
 of prefect.yaml into the server; `down` ends everything that `up` started. All state lies in the project's `.cotam`
-folder.
+folder. When asked, PostgreSQL keeps their records, an S3 store (OpenStack Swift) their artifacts, they ask for a
+password, and other machines may reach them.
 """
 
 import argparse
@@ -13,39 +14,37 @@ import os
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from components.errors import CotamError
+from components.files import atomic_write
 from components.paths import ROOT
-from flows import processes
+from flows import postgres, processes, s3_store, service_launch, service_options
 from flows.processes import Identity, Service
+from flows.service_launch import PORTS, TITLES, run_folder
+from flows.service_options import USER, Options
 
-NAMES = ("prefect", "mlflow", "worker")
-PORTS = {"prefect": ("COTAM_PREFECT_PORT", 4200), "mlflow": ("COTAM_MLFLOW_PORT", 5000)}
-HEALTH = {"prefect": "/api/health", "mlflow": "/health"}
+NAMES = Options().names
+ALL_NAMES = Options(postgres=True, s3=True).names
 START_SECONDS = 600.0  # a first start writes two databases: 15 s on idle cores, 300 s on heavily loaded ones
 
 
-def run_folder(project: Path) -> Path:
-    """Where the services' process files and logs lie."""
-    return project / ".cotam" / "run"
-
-
 def urls(project: Path) -> dict[str, str]:
-    """Address of each server: where it runs, or where it would be started."""
-    return {name: _running_url(project, name) or f"http://127.0.0.1:{_port(name)}" for name in PORTS}
+    """Address of each web server: where it runs, or where it would be started."""
+    at = service_options.load(run_folder(project.resolve())).host
+    return {name: _running_url(project, name) or f"http://{at}:{_port(name)}" for name in ("prefect", "mlflow")}
 
 
 def environment(project: Path) -> dict[str, str]:
     """What a process needs to speak with the services of `project`, and to keep quiet towards everyone else."""
-    address = urls(project)
-    local = "127.0.0.1,localhost"
-    return {
+    project = project.resolve()
+    address, options = urls(project), service_options.load(run_folder(project))
+    local = f"127.0.0.1,localhost,{options.host}"
+    found = {
         "PREFECT_API_URL": f"{address['prefect']}/api",
         "PREFECT_HOME": str(project / ".cotam" / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -53,6 +52,8 @@ def environment(project: Path) -> dict[str, str]:
         # Ten retries ride out a server that is busy for half a minute.
         "PREFECT_CLIENT_MAX_RETRIES": "10",
         "PREFECT_API_REQUEST_TIMEOUT": "120",
+        # Every half minute, the shortest that Prefect allows: flows/crash_watch.py notices a dead machine by it.
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "MLFLOW_TRACKING_URI": address["mlflow"],
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",
@@ -60,38 +61,56 @@ def environment(project: Path) -> dict[str, str]:
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), local])),
         "no_proxy": ",".join(filter(None, [os.environ.get("no_proxy"), local])),
     }
+    return found | _secrets(project, options)
 
 
-def up(project: Path = ROOT, owner: Identity | None = None) -> dict[str, Service]:
+def up(project: Path = ROOT, owner: Identity | None = None, options: Options | None = None) -> dict[str, Service]:
     """Start what is not running, and return all services, ready to be used.
 
     Args:
         project: the checkout whose `.cotam` folder holds the state.
         owner: the process that the services are started for; when it has ended without stopping them, the next
             `up` starts anew. None: they are kept until `down`. What is healed keeps the owner of the others.
+        options: what they are to be; None: what they are, or the defaults when none is running.
 
     Raises:
-        CotamError: a port is taken, or a service did not start.
+        CotamError: a port is taken, a program is missing, a service did not start, or others are running.
     """
     project, folder = project.resolve(), run_folder(project.resolve())
     with _lock(folder):
-        known = {name: processes.load(folder, name) for name in NAMES}
+        known = {name: processes.load(folder, name) for name in ALL_NAMES}
         if any(service and service.owner and not service.owner.alive() for service in known.values()):
             _stop_all(project)
-            known = dict.fromkeys(NAMES)
+            known = dict.fromkeys(ALL_NAMES)
         alive = {name for name, service in known.items() if service and service.process.alive()}
+        if not alive:
+            (folder / "options.json").unlink(missing_ok=True)
+        before = service_options.load(folder)
+        options = options or before
         if alive:
             owner = known[min(alive)].owner
+            if options != before:
+                raise CotamError("The services run with other options: stop them first with `cotam services down`.")
         if "prefect" not in alive:
             alive.discard("worker")  # its runs are lost with the server that knew of them
-        for name in reversed([name for name in NAMES if name not in alive]):
+        missing = [name for name in options.names if name not in alive]
+        for name in reversed(missing):
             processes.end(project, name)
             (folder / f"{name}.json").unlink(missing_ok=True)
-        missing = [name for name in NAMES if name not in alive]
-        ports = {name: _free_port(name) for name in missing if name in PORTS}  # all of them before anything is started
+        ports = {name: service_launch.port_of(known[name].url) for name in alive if name in PORTS}
+        # All ports and programs before anything is started.
+        ports |= {name: _free_port(name, service_launch.host(name, options)) for name in missing if name in PORTS}
         for name in missing:
-            _start(project, name, ports.get(name), owner)
-        services = {name: processes.load(folder, name) for name in NAMES}
+            service_launch.prepare(project, name)
+        options.save(folder)
+        services = {}
+        for name in options.names:
+            if name in missing:
+                service = service_launch.start(project, name, ports, options, environment(project))
+                replace(service, owner=owner).save(folder)
+            services[name] = processes.load(folder, name)
+            if name in ("postgres", "s3"):  # the next ones fail without them
+                _wait_ready(project, services[name])
         for service in services.values():
             _wait_ready(project, service)
     return services
@@ -106,9 +125,9 @@ def down(project: Path = ROOT) -> bool:
 
 def status(project: Path = ROOT) -> dict[str, dict[str, str | int | None]]:
     """State (`running`, `dead`, `stopped`), process number, address and log of each service."""
-    report = {}
-    for name in NAMES:
-        service = processes.load(run_folder(project.resolve()), name)
+    report, folder = {}, run_folder(project.resolve())
+    for name in service_options.load(folder).names:
+        service = processes.load(folder, name)
         if service is None:
             report[name] = {"state": "stopped", "pid": None, "url": None, "log": None}
         else:
@@ -119,8 +138,18 @@ def status(project: Path = ROOT) -> dict[str, dict[str, str | int | None]]:
 
 def recorded(project: Path) -> list[Service]:
     """The services that were started and not stopped, alive or not."""
-    found = [processes.load(run_folder(project.resolve()), name) for name in NAMES]
+    found = [processes.load(run_folder(project.resolve()), name) for name in ALL_NAMES]
     return [service for service in found if service]
+
+
+def write_environment(project: Path, path: Path) -> None:
+    """Write what a worker on another machine needs to take part, as NAME=value lines, for the owner's eyes alone."""
+    mine = ("PREFECT_HOME", "NO_PROXY", "no_proxy")
+    # How often they look for work; every 10 s by default.
+    theirs = environment(project) | {"PREFECT_WORKER_QUERY_SECONDS": "5"}
+    lines = [f"{name}={value}" for name, value in theirs.items() if name not in mine]
+    atomic_write(path, "\n".join(lines) + "\n")
+    path.chmod(0o600)
 
 
 def tail(log: Path | str, lines: int = 15) -> str:
@@ -129,15 +158,34 @@ def tail(log: Path | str, lines: int = 15) -> str:
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
 
+def _secrets(project: Path, options: Options) -> dict[str, str]:
+    state, found = project / ".cotam", {}
+    if options.auth:
+        password = service_options.password(state)
+        found |= {"PREFECT_API_AUTH_STRING": f"{USER}:{password}"}
+        found |= {"MLFLOW_TRACKING_USERNAME": USER, "MLFLOW_TRACKING_PASSWORD": password}
+    if options.s3 and (state / "s3" / "key").exists():
+        url = _running_url(project, "s3") or f"http://{options.host}:{_port('s3')}"
+        found |= s3_store.environment(state / "s3", url)
+    return found
+
+
 def _lock(folder: Path) -> FileLock:
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / "services.lock")
 
 
 def _stop_all(project: Path) -> bool:
-    ended = sum([processes.end(project, name) for name in reversed(NAMES)])  # the worker needs its server to the last
-    for name in NAMES:
-        (run_folder(project) / f"{name}.json").unlink(missing_ok=True)
+    folder, ended = run_folder(project), 0
+    for name in reversed(ALL_NAMES):  # the worker needs its server to the last, and that its database
+        service = processes.load(folder, name)
+        if name == "postgres" and service and service.process.alive():
+            postgres.stop(service.process.pid)
+            ended += 1
+        ended += processes.end(project, name)
+    for name in ALL_NAMES:
+        (folder / f"{name}.json").unlink(missing_ok=True)
+    (folder / "options.json").unlink(missing_ok=True)
     return ended > 0
 
 
@@ -154,67 +202,29 @@ def _running_url(project: Path, name: str) -> str | None:
     return service.url if service and service.process.alive() else None
 
 
-def _free_port(name: str) -> int:
+def _free_port(name: str, host: str) -> int:
     port = _port(name)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, 0))
         except OSError as error:
-            title, variable = {"prefect": "Prefect", "mlflow": "MLflow"}[name], PORTS[name][0]
+            raise CotamError(f"{host} is not an address of this machine; `ip address` lists those.") from error
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
             raise CotamError(
-                f"Port {port}, which {title} is to use, is taken by another program: "
-                f"stop that program, or set {variable} to a free port."
+                f"Port {port}, which {TITLES[name]} is to use, is taken by another program: "
+                f"stop that program, or set {PORTS[name][0]} to a free port."
             ) from error
     return port
 
 
-def _start(project: Path, name: str, port: int | None, owner: Identity | None) -> None:
-    folder, state = run_folder(project), project / ".cotam"
-    env = environment(project)
-    python = [sys.executable, "-m"]
-    if name == "prefect":
-        (state / "prefect").mkdir(exist_ok=True)
-        command = [*python, "flows.prefect_server", "--port", str(port)]
-        env |= {
-            "PREFECT_SERVER_DATABASE_TIMEOUT": "120",
-            "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "120",
-            "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",  # nothing runs by the clock
-            "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
-        }
-    elif name == "mlflow":
-        (state / "mlflow").mkdir(exist_ok=True)
-        command = [*python, "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{state}/mlflow/mlflow.db"]
-        command += ["--artifacts-destination", str(state / "mlflow" / "artifacts")]
-        command += ["--allowed-hosts", f"127.0.0.1:{port},localhost:{port}"]
-        env |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}  # evaluation jobs: two more processes, never used
-        env.pop("MLFLOW_TRACKING_URI")
-    else:
-        (folder / "worker.ready").unlink(missing_ok=True)
-        command = [*python, "flows.workers", "--ready", str(folder / "worker.ready")]
-        # Each poll of three pools costs the server 0.1 s of a core: every two seconds, 5 % of one.
-        env |= {"PREFECT_WORKER_QUERY_SECONDS": "2"}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    log = folder / f"{name}.log"
-    url = f"http://127.0.0.1:{port}" if port else None
-    Service(name, processes.start(name, command, project, log, env), owner, url, str(log)).save(folder)
-
-
-def _ready(project: Path, service: Service) -> bool:
-    if service.url is None:
-        return (run_folder(project) / "worker.ready").exists()
-    request = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with request.open(service.url + HEALTH[service.name], timeout=5) as reply:
-            return reply.status == 200
-    except (urllib.error.URLError, OSError):
-        return False
-
-
 def _wait_ready(project: Path, service: Service) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while not _ready(project, service):
+    while not service_launch.ready(project, service):
         if not service.process.alive():
             raise CotamError(f"The service {service.name} ended as it started; its log {service.log} says:\n"
                              f"{tail(service.log)}")
@@ -224,24 +234,40 @@ def _wait_ready(project: Path, service: Service) -> None:
         time.sleep(0.25)
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m flows.services", description=__doc__.splitlines()[0],
-                                     epilog="example: python -m flows.services up")
-    parser.add_argument("action", choices=["up", "down", "status"])
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line, that of `cotam services` and that of `python -m flows.services`."""
+    parser.add_argument("action", choices=["up", "down", "status", "env"], help="env: what a worker elsewhere needs")
+    parser.add_argument("file", type=Path, nargs="?", help="env: where to write it (default: .cotam/run/worker.env)")
     parser.add_argument("--project", type=Path, default=ROOT, help="the checkout to serve (default: this one)")
+    parser.add_argument("--postgres", action="store_true", help="up: keep Prefect's and MLflow's records in PostgreSQL")
+    parser.add_argument("--s3", action="store_true", help="up: start an S3 store, for artifacts, shards and DVC")
+    parser.add_argument("--auth", action="store_true", help="up: Prefect and MLflow ask for a password")
+    parser.add_argument("--host", metavar="ADDRESS", help="up: let other machines in at this address; implies --auth")
     parser.add_argument("--json", action="store_true", help="print the state of the services as JSON")
-    args = parser.parse_args(argv)
-    try:
-        if args.action == "up":
-            up(args.project)
-            from flows.deploy import deploy  # which needs `environment` from here
 
-            deploy(args.project.resolve())
-        elif args.action == "down":
-            down(args.project)
-    except CotamError as error:
-        print(error, file=sys.stderr)
-        return 1
+
+def run(args: argparse.Namespace) -> int:
+    """Do what the command line asks, and return the exit code.
+
+    Raises:
+        CotamError: see `up`.
+    """
+    if args.action == "up":
+        asked = args.postgres or args.s3 or args.auth or args.host is not None
+        options = service_options.checked(args.postgres, args.s3, args.auth, args.host) if asked else None
+        up(args.project, options=options)
+        from flows.deploy import deploy  # which needs `environment` from here
+
+        deploy(args.project.resolve())
+    elif args.action == "down":
+        down(args.project)
+    elif args.action == "env":
+        path = args.file or run_folder(args.project.resolve()) / "worker.env"
+        if not recorded(args.project):
+            raise CotamError("No service is running: start them with `cotam services up`.")
+        write_environment(args.project, path)
+        print(path)
+        return 0
     report = status(args.project)
     if args.json:
         print(json.dumps(report, indent=2))
@@ -249,6 +275,17 @@ def main(argv: list[str] | None = None) -> int:
         for name, service in report.items():
             print(f"{name:8} {service['state']:8} {service['url'] or ''}".rstrip())
     return 0 if args.action != "status" or all(s["state"] == "running" for s in report.values()) else 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m flows.services", description=__doc__.splitlines()[0],
+                                     epilog="example: python -m flows.services up")
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except CotamError as error:
+        print(error, file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

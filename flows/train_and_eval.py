@@ -121,6 +121,5 @@ def register_models(folder: Path, uri: str, run_id: str, revision: str) -> None:
     for found in candidates(folder, revision):
         done = register(found, uri, run_id)
         what = "registered" if done.new else "was there already"
-        get_run_logger().info(
-            "%s version %s %s%s.", done.name, done.version, what, ", champion" if done.champion else ""
-        )
+        title = "champion" if done.champion else "not champion"
+        get_run_logger().info("%s version %s %s; %s: %s.", done.name, done.version, what, title, done.reason)

@@ -1,4 +1,9 @@
-"""One process that serves all local work pools.
+"""One process that serves several work pools.
+
+    python -m flows.workers [--pools cluster-gpu] [--name gpu-1]
+
+Without arguments it is the worker of `make up`, which serves the pools of one machine. Named pools make it one of
+several workers of a cluster; PREFECT_API_URL says of which, and COTAM_CHECKOUT where this machine has its checkout.
 
 Three `prefect worker start` commands would import Prefect three times and hold three times the memory. The parent flow
 has a pool of its own (`local`), so that it never takes the place of the stages that it waits for (`cpu`, `gpu`).
@@ -6,19 +11,32 @@ has a pool of its own (`local`), so that it never takes the place of the stages 
 
 import argparse
 import asyncio
+import os
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed
 from prefect.workers.process import ProcessWorker
 
-POOLS: dict[str, int | None] = {"local": None, "cpu": 2, "gpu": 1}
-"""Pool -> how many flow runs at once (None: no limit)."""
+from components.files import read_json
+from components.paths import ROOT
+from flows.crash_watch import watch_for_crashes
+
+LOCAL: dict[str, int | None] = {"local": None, "cpu": 2, "gpu": 1}
+"""Pool of one machine -> how many flow runs at once (None: no limit)."""
+
+CLUSTER: dict[str, int | None] = {"cluster": None, "cluster-cpu": 1, "cluster-gpu": 1}
+"""The same for pools that workers on several machines serve; the number is that of one worker."""
+
+PODS = {f"cluster-{kind}": ROOT / "infra" / "kubernetes" / f"pool-{kind}.json" for kind in ("cpu", "gpu")}
+"""Pool -> the job that Prefect's Kubernetes worker makes of a flow run."""
 
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
@@ -37,46 +55,79 @@ async def wait_for_server(client: PrefectClient) -> None:
 async def crash_abandoned(client: PrefectClient) -> None:
     """Mark as crashed what an earlier worker of this machine was running when it died.
 
-    No other worker serves the embedded server, so nothing that it believes to be under way can be. Stages still
+    No other worker serves the local pools, so nothing that is believed to be under way in them can be. Stages still
     scheduled by a dead parent are crashed too; a run that a person has scheduled stays.
     """
+    here = WorkPoolFilter(name=WorkPoolFilterName(any_=list(LOCAL)))
     unfinished = FlowRunFilter.model_validate({"state": {"type": {"any_": UNFINISHED}}})
     orphaned = FlowRunFilter.model_validate(
         {"state": {"type": {"any_": [StateType.SCHEDULED]}}, "parent_task_run_id": {"is_null_": False}}
     )
     for where in (unfinished, orphaned):
-        for run in await client.read_flow_runs(flow_run_filter=where):
+        for run in await client.read_flow_runs(flow_run_filter=where, work_pool_filter=here):
             await client.set_flow_run_state(run.id, Crashed(message="Its worker ended."), force=True)
 
 
-async def make_pools(client: PrefectClient) -> None:
-    """Create the pools that are missing.
+async def make_pools(client: PrefectClient, kubernetes: bool = False) -> None:
+    """Create the pools that are missing; with `kubernetes`, a stage of a cluster's pools is a pod of its own.
 
     Their flow runs are one Python process each (`prefect.engine`); the default starts a second one to look for
-    requirements to install, which takes two seconds per stage.
+    requirements to install, which takes two seconds per stage. Other machines may have their Python elsewhere: there
+    it is the first one on the worker's PATH.
     """
-    template = ProcessWorker.get_default_base_job_template()
-    template["variables"]["properties"]["command"]["default"] = f"{sys.executable} -m prefect.engine"
     present = {pool.name for pool in await client.read_work_pools()}
-    for name in POOLS.keys() - present:
-        await client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=template))
+    for name in (LOCAL.keys() | CLUSTER.keys()) - present:
+        template = ProcessWorker.get_default_base_job_template()
+        python = sys.executable if name in LOCAL else "python"
+        template["variables"]["properties"]["command"]["default"] = f"{python} -m prefect.engine"
+        pool = WorkPoolCreate(name=name, type="process", base_job_template=template)
+        if kubernetes and name in PODS:
+            pool = WorkPoolCreate(name=name, type="kubernetes", base_job_template=read_json(PODS[name]))
+        await client.create_work_pool(pool)
+
+
+async def furnish(kubernetes: bool = False) -> None:
+    """Wait for the server, and put into it the pools to deploy to and the watch for crashes."""
+    async with get_client() as client:
+        await wait_for_server(client)
+        await make_pools(client, kubernetes)
+        await watch_for_crashes(client)
 
 
 async def serve(ready: Path) -> None:
-    """Serve every pool until killed; make the file `ready` once they can be deployed to."""
+    """Serve the local pools until killed; make the file `ready` once all pools can be deployed to."""
+    await furnish()
+    async with get_client() as client:
+        await crash_abandoned(client)
+    ready.touch()
+    await _work(LOCAL, "{pool}-worker")
+
+
+async def join(pools: Sequence[str], name: str) -> None:
+    """Serve pools of a cluster until killed, beside other workers."""
     async with get_client() as client:
         await wait_for_server(client)
-        await crash_abandoned(client)
-        await make_pools(client)
-    ready.touch()
-    workers = [ProcessWorker(pool, name=f"{pool}-worker", limit=limit) for pool, limit in POOLS.items()]
+    await _work({pool: CLUSTER[pool] for pool in pools}, f"{name}-{{pool}}")
+
+
+async def _work(pools: dict[str, int | None], name: str) -> None:
+    workers = [ProcessWorker(pool, name=name.format(pool=pool), limit=limit) for pool, limit in pools.items()]
     await asyncio.gather(*(worker.start() for worker in workers))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--ready", type=Path, required=True)
-    asyncio.run(serve(parser.parse_args().ready))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ready", type=Path, help="the local pools; a file to make once they are there")
+    parser.add_argument("--pools", nargs="+", choices=list(CLUSTER), help="the pools of a cluster to serve")
+    parser.add_argument("--name", default=socket.gethostname(), help="of this worker (default: that of this machine)")
+    args = parser.parse_args()
+    if args.ready:
+        asyncio.run(serve(args.ready))
+    elif args.pools:
+        os.environ.setdefault("COTAM_CHECKOUT", str(ROOT))
+        asyncio.run(join(args.pools, args.name))
+    else:
+        parser.error("give --pools")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import json
 import os
 from dataclasses import asdict
 
-from components.paths import ROOT
+from components.files import read_json
+from components.paths import ROOT, Paths
 
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
@@ -14,7 +15,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         "register",
         help="put trained codecs and adapters into the MLflow registry",
         description="Register the codecs and adapters of the last run (results/report/summary.json) as versions in "
-        "MLflow. What is there already is left alone; `champion` moves only to a better BD-rate.",
+        "MLflow. What is there already is left alone; `champion` moves only to a BD-rate that is better beyond chance.",
         epilog="example:\n  make up && cotam register",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -27,11 +28,14 @@ def run(args: argparse.Namespace) -> int:
     from components.tracking.registry import candidates, register
 
     uri = os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_SERVER)
-    done = [register(found, uri) for found in candidates(ROOT)]
+    about = Paths(ROOT).report / "run.json"  # whoever drove the run has put it there
+    revision = read_json(about).get("revision", "") if about.exists() else ""
+    done = [register(found, uri) for found in candidates(ROOT, revision)]
     if args.json:
         print(json.dumps([asdict(one) for one in done], indent=2))
     else:
         for one in done:
             what = "registered" if one.new else "was there already"
-            print(f"{one.name} version {one.version} {what}{', champion' if one.champion else ''}")
+            title = "champion" if one.champion else "not champion"
+            print(f"{one.name} version {one.version} {what}; {title}: {one.reason}")
     return 0

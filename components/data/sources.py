@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import tarfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,6 +28,9 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 """Names that promise an image. Other files are counted and not opened; a name without a suffix is tried."""
+
+_READ_WAITS = (0.2, 1.0, 5.0, 20.0)
+"""Seconds before an object is asked for again whose bytes were cut."""
 
 _REFUSALS = {  # S3's error codes
     "AccessDenied": "these credentials may not read it",
@@ -230,9 +234,20 @@ class S3Source:
         """See `Source`."""
         if item.size > MAXIMUM_BYTES:
             raise UnusableImageError(f"has more than {MAXIMUM_BYTES >> 20} MiB, which is no image that can be used")
+        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
+
         with _network(f"{self.url.rstrip('/')}/{item.name}"):
-            # Another content than the one that was listed would make shards that nobody can make again.
-            return self._client.get_object(Bucket=self.bucket, Key=item.place, IfMatch=item.stamp)["Body"].read()
+            for wait in (*_READ_WAITS, None):
+                try:
+                    # Another content than the one that was listed would make shards that nobody can make again.
+                    found = self._client.get_object(Bucket=self.bucket, Key=item.place, IfMatch=item.stamp)
+                    return found["Body"].read()
+                except (ResponseStreamingError, ReadTimeoutError, IncompleteReadError):
+                    # Cut while it came, which boto3 does not try again.
+                    if wait is None:
+                        raise
+                    time.sleep(wait)
+            raise AssertionError("the last wait is None")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ which runs once per experiment, uses the mlflow package (`registry.py`).
 """
 
 import math
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,7 +45,9 @@ class TrackingClient:
 
     def __init__(self, uri: str, timeout_s: float = 10.0):
         self.uri = uri.rstrip("/")
-        self._session = httpx.Client(timeout=httpx.Timeout(timeout_s, connect=3.0))
+        user, password = (os.environ.get(f"MLFLOW_TRACKING_{part}") for part in ("USERNAME", "PASSWORD"))
+        auth = (user, password) if user and password else None  # as the mlflow package does
+        self._session = httpx.Client(timeout=httpx.Timeout(timeout_s, connect=3.0), auth=auth)
 
     def _call(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
         reply = self._session.request(method, f"{self.uri}/api/2.0/{path}", **kwargs)

@@ -25,8 +25,8 @@ def download(uri: str) -> Path:
     server = os.environ.setdefault("MLFLOW_TRACKING_URI", DEFAULT_SERVER)
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     client = mlflow.MlflowClient(server)
+    version = find(client, uri, server)
     try:
-        version = _version(client, uri)
         folder = paths.STATE / "models" / version.name / version.version
         content = version.tags.get("content_hash")
         if folder.is_dir() and content in (None, sha256_tree(folder)):
@@ -40,11 +40,29 @@ def download(uri: str) -> Path:
             if content not in (None, sha256_tree(temporary)):
                 raise CotamError(f"{uri} is not what was registered: its files at {server} have changed.")
     except MlflowException as error:
-        raise CotamError(
-            f"{uri} could not be had from MLflow at {server}: start it with `make up`, "
-            f"or see its Models page for what is registered."
-        ) from error
+        raise _not_had(uri, server) from error
     return folder
+
+
+def find(client, uri: str, server: str):
+    """MLflow's record of a version.
+
+    Raises:
+        CotamError: `uri` names no version, there is none of that name, or MLflow does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(client, uri)
+    except MlflowException as error:
+        raise _not_had(uri, server) from error
+
+
+def _not_had(uri: str, server: str) -> CotamError:
+    return CotamError(
+        f"{uri} could not be had from MLflow at {server}: start it with `make up`, "
+        f"or see its Models page for what is registered."
+    )
 
 
 def _version(client, uri: str):

@@ -1,11 +1,12 @@
 """Which codecs and adapters are kept: versions in MLflow's model registry, as plain safetensors folders.
 
 Registering is idempotent: a version carries the hash of its files, and the same files are never registered twice. The
-alias `champion` names the version to use, and moves only to one with a better BD-rate.
+alias `champion` names the version to use, and moves by the rule in `promotion.py`.
 """
 
+import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from components.errors import CotamError
 from components.files import read_json, sha256_tree
 from components.paths import Paths
+from components.tracking.lineage import TAG, benchmark_version, data_of
+from components.tracking.promotion import promote
 
 EXPERIMENT = "cotam"
-CHAMPION = "champion"
 YARDSTICK = "jpeg"  # a codec is judged by what JPEG would cost in its place
 
 
@@ -28,22 +30,25 @@ class Candidate:
         folder: config.json and safetensors.
         bd_rate: in per cent, lower is better; None when the report has none.
         tags: what is written beside the version.
+        high: the upper end of the BD-rate's 95 % interval; None when it has none.
     """
 
     name: str
     folder: Path
     bd_rate: float | None
     tags: Mapping[str, str] = field(default_factory=dict)
+    high: float | None = None
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of a candidate."""
+    """What became of a candidate; `reason` ends the sentence that it is, or is not, champion because ..."""
 
     name: str
     version: str
     new: bool
     champion: bool
+    reason: str = ""
 
 
 def candidates(root: Path, revision: str = "") -> Iterator[Candidate]:
@@ -56,27 +61,30 @@ def candidates(root: Path, revision: str = "") -> Iterator[Candidate]:
     from components.weights import resolve
 
     settings, summary = config.load(root / "params.yaml"), read_json(Paths(root).report / "summary.json")
+    data, scored = data_of(root), settings.evaluation
+    measured = benchmark_version(data, [scored.qualities, scored.jpeg_qualities, scored.webp_qualities])
+    origin = {"revision": revision, "benchmarks": measured, TAG: json.dumps(data, sort_keys=True)}
     for codec in settings.codecs:
         found = summary["codecs"][codec]
-        yardsticks = [_bd_rate(found, YARDSTICK, mllm) for mllm in settings.mllms]
-        known = [-rate for rate in yardsticks if rate is not None]
         weights = resolve(settings.codec[codec].weights)
-        cost = sum(known) / len(known) if known else None
-        tags = {"revision": revision, "bd_rate_of": f"this codec against {YARDSTICK}, sign as in negated BD-rate"}
-        yield Candidate(f"cotam-codec-{codec}", weights, cost, tags)
+        # Negated: what JPEG costs more is what the codec saves, and the interval's lower end is then the upper one.
+        cost, highest = (_mean_negated(found, settings.mllms, end) for end in ("value", "low"))
+        tags = {**origin, "bd_rate_of": f"this codec against {YARDSTICK}, sign as in negated BD-rate"}
+        yield Candidate(f"cotam-codec-{codec}", weights, cost, tags, highest)
         for mllm in settings.mllms:
             scores = {
                 f"bd_rate.{benchmark}": str(rate["value"])
                 for benchmark, rate in found["cotam"][mllm]["bd_rate"].items()
                 if rate
             }
-            tags = {"revision": revision, "codec_hash": sha256_tree(weights), "mllm": mllm, **scores}
+            tags = {**origin, "codec_hash": sha256_tree(weights), "mllm": mllm, **scores}
             folder = Paths(root).joint(codec, mllm) / "adapter"
-            yield Candidate(f"cotam-adapter-{codec}-{mllm}", folder, _bd_rate(found, "cotam", mllm), tags)
+            value, high = (_bd_rate(found, "cotam", mllm, end) for end in ("value", "high"))
+            yield Candidate(f"cotam-adapter-{codec}-{mllm}", folder, value, tags, high)
 
 
 def register(found: Candidate, uri: str, run_id: str | None = None) -> Registered:
-    """Make the candidate a version, unless its files already are one, and move the champion if it is better.
+    """Make the candidate a version, unless its files already are one, and move the champion if the rule says so.
 
     Args:
         found: the model.
@@ -87,6 +95,7 @@ def register(found: Candidate, uri: str, run_id: str | None = None) -> Registere
         CotamError: MLflow cannot be reached.
     """
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # what we print may be JSON
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -99,15 +108,21 @@ def register(found: Candidate, uri: str, run_id: str | None = None) -> Registere
         new = version is None
         if new:
             version = _create(client, found, content, run_id)
-        moved = _move_champion(client, found, version.version)
+        verdict = promote(client, found.name, str(version.version))
     except MlflowException as error:
         raise CotamError(f"MLflow at {uri} did not register {found.name}: {error.message}") from error
-    return Registered(found.name, version.version, new, moved)
+    return Registered(found.name, str(version.version), new, verdict.moves, verdict.reason)
 
 
-def _bd_rate(found: Mapping[str, Any], method: str, mllm: str) -> float | None:
+def _bd_rate(found: Mapping[str, Any], method: str, mllm: str, end: str) -> float | None:
     rate = found.get(method, {}).get(mllm, {}).get("bd_rate", {}).get("mean")
-    return rate["value"] if rate else None
+    return rate[end] if rate else None
+
+
+def _mean_negated(found: Mapping[str, Any], mllms: Sequence[str], end: str) -> float | None:
+    rates = [_bd_rate(found, YARDSTICK, mllm, end) for mllm in mllms]
+    known = [-rate for rate in rates if rate is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _ensure_model(client, name: str) -> None:
@@ -128,21 +143,10 @@ def _create(client, found: Candidate, content: str, run_id: str | None):
         run_id = client.create_run(experiment_id, run_name=f"register {found.name}").info.run_id
     client.log_artifacts(run_id, str(found.folder), f"models/{found.name}")
     source = f"{client.get_run(run_id).info.artifact_uri}/models/{found.name}"
-    tags = {"content_hash": content, "bd_rate": "" if found.bd_rate is None else str(found.bd_rate), **found.tags}
+    rates = {"bd_rate": found.bd_rate, "bd_rate_high": found.high}
+    tags = {"content_hash": content, **{key: "" if rate is None else str(rate) for key, rate in rates.items()}}
+    tags |= found.tags
     version = client.create_model_version(found.name, source, run_id, tags=tags)
     if own_run:
         client.set_terminated(run_id)
     return version
-
-
-def _move_champion(client, found: Candidate, version: str) -> bool:
-    """Whether the version is the champion now."""
-    aliases = client.get_registered_model(found.name).aliases
-    champion = client.get_model_version(found.name, aliases[CHAMPION]) if CHAMPION in aliases else None
-    if champion is not None and champion.version != version:
-        held = champion.tags.get("bd_rate")
-        if found.bd_rate is None or (held and found.bd_rate >= float(held)):
-            return False
-    if champion is None or champion.version != version:
-        client.set_registered_model_alias(found.name, CHAMPION, version)
-    return True

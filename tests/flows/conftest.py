@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from components.paths import ROOT
-from flows import processes
+from flows import processes, service_launch
 from flows import services as flow_services
+from flows.service_options import Options
 from tests import pipeline_project
 
 _WATCH_NETWORK = '''
@@ -130,3 +131,33 @@ def demo(running) -> Callable[[], Demo]:
     """Run another demo of `running` to its end."""
     flow_services.up(running)  # in case another test has killed some
     return lambda: ended(start_demo(running))
+
+
+@pytest.fixture(scope="package")
+def stores(tmp_path_factory) -> Iterator[tuple[Path, Options]]:
+    """PostgreSQL and S3 of a project, started as `cotam services up` starts them."""
+    project, options = tmp_path_factory.mktemp("stores"), Options(postgres=True, s3=True)
+    folder = service_launch.run_folder(project)
+    folder.mkdir(parents=True)
+    options.save(folder)
+    ports = {name: free_port() for name in ("postgres", "s3", "prefect", "mlflow")}
+    try:
+        for name in ("postgres", "s3"):
+            service_launch.prepare(project, name)
+            service = service_launch.start(project, name, ports, options, {})
+            service.save(folder)
+            flow_services._wait_ready(project, service)
+        yield project, options
+    finally:
+        flow_services.down(project)
+
+
+@pytest.fixture
+def s3(stores, monkeypatch):
+    """A client of the store, which the environment points to."""
+    import boto3
+
+    for name, value in flow_services.environment(stores[0]).items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    return boto3.Session().client("s3")  # the default session would remember other tests' keys

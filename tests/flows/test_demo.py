@@ -106,6 +106,10 @@ def test_all_of_prefect_yaml_is_deployed(running):
         "run-stage/analysis": "cpu",
         "run-stage/cpu": "cpu",
         "run-stage/gpu": "gpu",
+        "train-and-eval/cluster": "cluster",
+        "shard-dataset/cluster": "cluster-cpu",
+        "run-stage/cluster-cpu": "cluster-cpu",
+        "run-stage/cluster-gpu": "cluster-gpu",
     }
 
 

@@ -13,6 +13,7 @@ from components.errors import CotamError
 from components.paths import ROOT
 from flows import processes, services
 from flows.processes import Identity, Service
+from flows.service_options import Options
 
 MANAGE = [sys.executable, "-m", "flows.services"]
 
@@ -72,6 +73,24 @@ def test_status_of_what_never_ran(tmp_path):
     done = manage("status", tmp_path)
     assert done.returncode == 1
     assert done.stdout.split() == ["prefect", "stopped", "mlflow", "stopped", "worker", "stopped"]
+
+
+def test_nothing_listens_beyond_loopback(running):
+    services.up(running)
+    listening = {
+        connection.laddr.ip
+        for name in services.NAMES
+        for process in processes.marked(running, name)
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening == {"127.0.0.1"}
+
+
+def test_other_options_than_those_of_running_services_are_refused(running):
+    services.up(running)
+    with pytest.raises(CotamError, match="stop them first with `cotam services down`"):
+        services.up(running, options=Options(auth=True))
 
 
 def test_up_leaves_alone_what_runs(running):
