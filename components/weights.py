@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 
-_FETCH = "import sys, huggingface_hub as hub; print(hub.snapshot_download(sys.argv[1]))"
+_FETCH = """
+import sys, huggingface_hub as hub
+try:
+    print(hub.snapshot_download(sys.argv[1]))
+except Exception as error:  # whatever it is, the parent says it in one sentence
+    reason = str(error).strip().splitlines()
+    print(reason[0].rstrip(".:") if reason else type(error).__name__)
+    sys.exit(1)
+"""
 
 
 def save_safetensors(
@@ -104,6 +112,10 @@ def _from_hub(name: str) -> Path:
     # A process of its own: this one has told the hub's library to stay offline, which it reads only once.
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
     fetch = subprocess.run([sys.executable, "-c", _FETCH, name], env=environment, stdout=subprocess.PIPE, text=True)
+    lines = fetch.stdout.strip().splitlines() or ["stopped"]
     if fetch.returncode:
-        raise CotamError(f"The model {name} is neither a folder here nor could it be fetched from Hugging Face.")
-    return Path(fetch.stdout.strip().splitlines()[-1])
+        raise CotamError(
+            f"The model {name} is neither a folder here nor could it be fetched from Hugging Face ({lines[-1]}); "
+            "connect to the network, or give a folder."
+        )
+    return Path(lines[-1])

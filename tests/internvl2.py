@@ -4,6 +4,7 @@ And InternLM2's forward pass, written from its definition on these names: one ma
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 SIDE, PATCH, WIDTH = 56, 14, 32
@@ -61,44 +62,62 @@ def _write_tokenizer(folder: Path) -> int:
     return pieces + len(ADDED) - 2
 
 
-def _shapes(vocabulary: int) -> dict[str, tuple[int, ...]]:
-    patches, hidden = (SIDE // PATCH) ** 2, 2 * WIDTH
+@dataclass(frozen=True)
+class Sizes:
+    """What shapes follow from; the defaults are the tiny model's."""
+
+    vocabulary: int
+    vision: int = WIDTH
+    vision_hidden: int = 2 * WIDTH
+    vision_layers: int = LAYERS
+    patches: int = (SIDE // PATCH) ** 2
+    language: int = WIDTH
+    language_hidden: int = 2 * WIDTH
+    language_layers: int = LAYERS
+    heads: int = HEADS
+    key_heads: int = KEY_HEADS
+
+
+def published_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Every tensor of an InternVL2, by its published name."""
+    vision, language, joined = sizes.vision, sizes.language, 4 * sizes.vision
     shapes = {
-        "vision_model.embeddings.class_embedding": (1, 1, WIDTH),
-        "vision_model.embeddings.patch_embedding.weight": (WIDTH, 3, PATCH, PATCH),
-        "vision_model.embeddings.patch_embedding.bias": (WIDTH,),
-        "vision_model.embeddings.position_embedding": (1, patches + 1, WIDTH),
-        "language_model.model.tok_embeddings.weight": (vocabulary, WIDTH),
-        "language_model.model.norm.weight": (WIDTH,),
-        "language_model.output.weight": (vocabulary, WIDTH),
-        "mlp1.0.weight": (4 * WIDTH,),
-        "mlp1.0.bias": (4 * WIDTH,),
-        "mlp1.1.weight": (WIDTH, 4 * WIDTH),
-        "mlp1.1.bias": (WIDTH,),
-        "mlp1.3.weight": (WIDTH, WIDTH),
-        "mlp1.3.bias": (WIDTH,),
+        "vision_model.embeddings.class_embedding": (1, 1, vision),
+        "vision_model.embeddings.patch_embedding.weight": (vision, 3, PATCH, PATCH),
+        "vision_model.embeddings.patch_embedding.bias": (vision,),
+        "vision_model.embeddings.position_embedding": (1, sizes.patches + 1, vision),
+        "language_model.model.tok_embeddings.weight": (sizes.vocabulary, language),
+        "language_model.model.norm.weight": (language,),
+        "language_model.output.weight": (sizes.vocabulary, language),
+        "mlp1.0.weight": (joined,),
+        "mlp1.0.bias": (joined,),
+        "mlp1.1.weight": (language, joined),
+        "mlp1.1.bias": (language,),
+        "mlp1.3.weight": (language, language),
+        "mlp1.3.bias": (language,),
     }
-    for layer in range(LAYERS):
-        vision = f"vision_model.encoder.layers.{layer}."
-        shapes |= {f"{vision}ls{number}": (WIDTH,) for number in (1, 2)}
-        shapes |= {f"{vision}norm{number}.{kind}": (WIDTH,) for number in (1, 2) for kind in ("weight", "bias")}
-        for name, (rows, columns) in {
-            "attn.qkv": (3 * WIDTH, WIDTH),
-            "attn.proj": (WIDTH, WIDTH),
-            "mlp.fc1": (hidden, WIDTH),
-            "mlp.fc2": (WIDTH, hidden),
+    for layer in range(sizes.vision_layers):
+        name = f"vision_model.encoder.layers.{layer}."
+        shapes |= {f"{name}ls{number}": (vision,) for number in (1, 2)}
+        shapes |= {f"{name}norm{number}.{kind}": (vision,) for number in (1, 2) for kind in ("weight", "bias")}
+        for part, (rows, columns) in {
+            "attn.qkv": (3 * vision, vision),
+            "attn.proj": (vision, vision),
+            "mlp.fc1": (sizes.vision_hidden, vision),
+            "mlp.fc2": (vision, sizes.vision_hidden),
         }.items():
-            shapes |= {f"{vision}{name}.weight": (rows, columns), f"{vision}{name}.bias": (rows,)}
-        language = f"language_model.model.layers.{layer}."
-        head = WIDTH // HEADS
+            shapes |= {f"{name}{part}.weight": (rows, columns), f"{name}{part}.bias": (rows,)}
+    for layer in range(sizes.language_layers):
+        name = f"language_model.model.layers.{layer}."
+        rows = (sizes.heads + 2 * sizes.key_heads) * (language // sizes.heads)
         shapes |= {
-            f"{language}attention.wqkv.weight": ((HEADS + 2 * KEY_HEADS) * head, WIDTH),
-            f"{language}attention.wo.weight": (WIDTH, WIDTH),
-            f"{language}attention_norm.weight": (WIDTH,),
-            f"{language}ffn_norm.weight": (WIDTH,),
-            f"{language}feed_forward.w1.weight": (hidden, WIDTH),
-            f"{language}feed_forward.w2.weight": (WIDTH, hidden),
-            f"{language}feed_forward.w3.weight": (hidden, WIDTH),
+            f"{name}attention.wqkv.weight": (rows, language),
+            f"{name}attention.wo.weight": (language, language),
+            f"{name}attention_norm.weight": (language,),
+            f"{name}ffn_norm.weight": (language,),
+            f"{name}feed_forward.w1.weight": (sizes.language_hidden, language),
+            f"{name}feed_forward.w2.weight": (language, sizes.language_hidden),
+            f"{name}feed_forward.w3.weight": (sizes.language_hidden, language),
         }
     return shapes
 
@@ -114,7 +133,7 @@ def published_folder(folder: Path, shards: int = 2) -> Path:
     tensors = {
         name: 0.3 * torch.randn(shape, generator=generator)
         + (1.0 if ("norm" in name and name.endswith("weight")) or ".ls" in name or name == "mlp1.0.weight" else 0.0)
-        for name, shape in _shapes(vocabulary).items()
+        for name, shape in published_shapes(Sizes(vocabulary)).items()
     }
     names = sorted(tensors)
     index = {}

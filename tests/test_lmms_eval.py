@@ -18,7 +18,7 @@ from components.evaluation.step_benchmarks import write_benchmarks
 from components.mllm import load_mllm
 from tests.models import WIDTH, tiny_llava_folder
 from tests.models_tiled import tiny_onevision_folder
-from tests.official import TASKS, lmms_eval_environment, write_official
+from tests.official_benchmarks import TASKS, lmms_eval_environment, write_official
 from tests.small_checkout import tiny_codec_folder
 from tests.videos import write_video
 

@@ -1,11 +1,13 @@
 """OneVision and InternVL answer as transformers' own `generate` does, about images, several images and videos."""
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from components.adapter import AdapterConfig, LatentAdapter
@@ -222,3 +224,30 @@ def test_tiles_lie_where_their_pixels_do(pair):
     black = seen_T3hw[:, 2] < 1
     assert black.any() == (pair.processor.image_processor.__class__.__name__ == "LlavaOnevisionImageProcessor")
     assert (sampled_T3hw.abs().amax(1)[black] == 0).all()
+
+
+def test_a_folder_that_is_not_whole(tmp_path):
+    folder = tiny_onevision_folder(tmp_path / "model")
+    told = json.loads((folder / "config.json").read_text())
+
+    def rewritten(**changes):
+        (folder / "config.json").write_text(json.dumps(told | changes))
+
+    rewritten(model_type="qwen2_vl")
+    with pytest.raises(CotamError, match="'qwen2_vl' model; an MLLM must be one of llava, llava_onevision, internvl"):
+        load_mllm(folder)
+    rewritten(vision_config={"model_type": "dinov2"})
+    with pytest.raises(CotamError, match="sees through a 'dinov2'; a tower must be one of clip_vision_model"):
+        load_mllm(folder)
+    rewritten(vision_feature_layer=[-2, -1])
+    with pytest.raises(CotamError, match=r"layers \[-2, -1\]; only one"):
+        load_mllm(folder)
+    rewritten()
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: tensor for name, tensor in tensors.items() if "linear_2.bias" not in name}, weights)
+    with pytest.raises(CotamError, match=r"has no weights for model\.multi_modal_projector\.linear_2\.bias"):
+        load_mllm(folder)
+    weights.unlink()
+    with pytest.raises(CotamError, match="has no weights: its safetensors files are missing"):
+        load_mllm(folder)

@@ -64,3 +64,11 @@ def test_a_model_is_found_by_folder(tmp_path, monkeypatch):
     for name in ("nothing", "./no/such/folder", "pretrained/nothing", ""):
         with pytest.raises(CotamError, match="There is no model at"):
             resolve(name)
+
+
+def test_a_hub_name_without_network(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(CotamError, match=r"some-one/some-model is neither .* \(.*refused\); connect to the network"):
+        resolve("some-one/some-model")
+    assert capfd.readouterr() == ("", "")

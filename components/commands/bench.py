@@ -20,12 +20,13 @@ BENCHMARKS = {
     "map": "bits of the guidance map on scenes and photographs",
     "fuzz": "what damaged streams do to the decoder: a clear error or the right latent, in bounded memory",
     "memory": "memory and time of an image of 8192 x 8192 pixels",
+    "mllm_memory": "GPU memory that the paper's MLLMs need, by precision, computed from their shapes",
 }
 
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
     """Describe the command."""
-    listed = "\n".join(f"  {name:<11}{summary}" for name, summary in BENCHMARKS.items())
+    listed = "\n".join(f"  {name:<13}{summary}" for name, summary in BENCHMARKS.items())
     parser = sub.add_parser(
         "bench",
         help="measure the codec, its streams, the guidance, or reading of shards",
