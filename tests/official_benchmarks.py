@@ -16,27 +16,26 @@ from components.paths import ROOT
 from components.scenes import render, sample_scene
 from tests.videos import write_video
 
+TASKS = ("mme", "pope", "textvqa_val", "vqav2_val", "seedbench", "mmbench_en_dev_static", "mmmu_val")
+"""Of lmms-eval, whose files `write_official` writes, and `videomme`. (MMBench without its judge, a web API.)"""
 
-def write_official(root: Path, images: int = 2, without: str | None = None) -> None:
-    """MME, POPE, MMMU and Video-MME below `root`, with two questions an image; MME without a column, if named."""
-    from datasets import Dataset, Features, List, Value
-    from datasets import Image as ImageColumn
+_MMBENCH_CARD = """---
+configs:
+- config_name: en
+  data_files:
+  - split: dev
+    path: en/dev-*
+---
+"""
 
+
+def write_official(root: Path, images: int = 2) -> None:
+    """All of `TASKS` and Video-MME below `root`, about the first `images` pictures; of MMMU one more."""
     pictures = [Image.fromarray(render(sample_scene(seed, "test", "bench"))) for seed in range(images + 1)]
+    options = {"A": "one", "B": "two", "C": "three", "D": "four"}
+    numbered = list(enumerate(pictures[:images]))
 
-    def write(name: str, file: str, rows: list[dict]) -> None:
-        features = {
-            key: ImageColumn() if key.startswith("image") and key != "image_source" else Value("string")
-            for key in rows[0]
-        }
-        features |= {key: List(Value("string")) for key, value in rows[0].items() if isinstance(value, list)}
-        (root / "lmms-lab-encoder" / name).mkdir(parents=True, exist_ok=True)
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        folder = root / (name if "/" in name else f"lmms-lab-encoder/{name}") / "data"
-        folder.mkdir(parents=True)
-        Dataset.from_list(rows, Features(features)).to_parquet(folder / file)
-
-    asked = [
+    yesno = [
         {
             "question_id": f"existence/{n}.png",
             "image": picture,
@@ -44,16 +43,60 @@ def write_official(root: Path, images: int = 2, without: str | None = None) -> N
             "answer": answer,
             "category": "existence",
         }
-        for n, picture in enumerate(pictures[:images])
+        for n, picture in numbered
         for shape, answer in (("star", "Yes"), ("cross", "No"))
     ]
-    mme = [{key: value for key, value in row.items() if key != without} for row in asked]
-    write("MME", "test-00000-of-00001.parquet", mme)
     pope = [
         row | {"id": str(n), "image_source": "scenes", "answer": row["answer"].lower(), "category": "random"}
-        for n, row in enumerate(asked)
+        for n, row in enumerate(yesno)
     ]
-    write("POPE", "test-00000-of-00001.parquet", pope)
+    textvqa = [
+        {"question_id": n, "image": picture, "question": "what word is shown?", "answers": ["dog"] * 10}
+        for n, picture in numbered
+    ]
+    vqav2 = [
+        {
+            "question_id": n,
+            "image": picture,
+            "question": "What colour is the background?",
+            "question_type": "what colour",
+            "answer_type": "other",
+            "multiple_choice_answer": "blue",
+            "answers": [{"answer": "blue", "answer_confidence": "yes", "answer_id": k} for k in range(1, 11)],
+            "image_id": n,
+        }
+        for n, picture in numbered
+    ]
+    seedbench = [
+        {
+            "answer": "B",
+            **{f"choice_{letter.lower()}": text for letter, text in options.items()},
+            "data_id": str(n),
+            "data_type": "image",
+            "question": "How many circles are there?",
+            "question_id": str(n),
+            "question_type_id": 5,
+            "image": [picture],
+            "segment": ["0", "0"],
+        }
+        for n, picture in numbered
+    ]
+    mmbench = [
+        {
+            "index": n,
+            "question": "How many circles are there?",
+            "hint": "nan",
+            "answer": "A",
+            **options,
+            "category": "object_localization",
+            "image": picture,
+            "source": "scenes",
+            "L2-category": "finegrained_perception (instance-level)",
+            "comment": "nan",
+            "split": "dev",
+        }
+        for n, picture in numbered
+    ]
     mmmu = [
         {
             "id": f"validation_Art_{n + 1}",
@@ -69,8 +112,7 @@ def write_official(root: Path, images: int = 2, without: str | None = None) -> N
         }
         for n in range(images)
     ]
-    write("MMMU", "validation-00000-of-00001.parquet", mmmu)
-    videos = [
+    videomme = [
         {
             "video_id": f"{n:03d}",
             "duration": "short",
@@ -81,16 +123,39 @@ def write_official(root: Path, images: int = 2, without: str | None = None) -> N
             "question_id": f"{n:03d}-1",
             "task_type": "Counting Problem",
             "question": "How many circles are there?",
-            "options": ["A. one", "B. two", "C. three", "D. four"],
+            "options": [f"{letter}. {text}" for letter, text in options.items()],
             "answer": "A",
         }
         for n in range(images)
     ]
-    write("lmms-eval/Video-MME", "test-00000-of-00001.parquet", videos)
-    folder = root / "home/videomme/data"
-    folder.mkdir(parents=True)
-    for row in videos:
-        write_video(folder / f"{row['videoID']}.mp4", 30, size=(128, 128))
+    for file, rows in {
+        "lmms-lab-encoder/MME/data/test-00000-of-00001": yesno,
+        "lmms-lab-encoder/POPE/data/test-00000-of-00001": pope,
+        "lmms-lab-encoder/textvqa/data/validation-00000-of-00001": textvqa,
+        "lmms-lab-encoder/VQAv2/data/validation-00000-of-00001": vqav2,
+        "lmms-lab-encoder/SEED-Bench/data/test-00000-of-00001": seedbench,
+        "lmms-lab-encoder/MMBench/en/dev-00000-of-00001": mmbench,
+        "lmms-lab-encoder/MMMU/data/validation-00000-of-00001": mmmu,
+        "lmms-eval/Video-MME/data/test-00000-of-00001": videomme,
+    }.items():
+        _write(root / f"{file}.parquet", rows)
+    (root / "lmms-lab-encoder/MMBench/README.md").write_text(_MMBENCH_CARD)
+    for row in videomme:
+        path = root / f"home/videomme/data/{row['videoID']}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, 30, size=(128, 128))
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    from datasets import Dataset
+    from datasets import Image as ImageColumn
+
+    path.parent.mkdir(parents=True)
+    data = Dataset.from_list(rows)
+    for column in data.column_names:
+        if column.startswith("image_") and column.removeprefix("image_").isdigit():  # also where none is there
+            data = data.cast_column(column, ImageColumn())
+    data.to_parquet(path)
 
 
 def lmms_eval_environment(root: Path) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """`cotam ask`, as it is typed."""
 
+import io
 import json
 
 import numpy as np
@@ -14,6 +15,8 @@ from components.codec.elic import Elic
 from components.codec.folder import save_codec
 from components.mllm import load_mllm
 from tests.models import tiny_clip_folder, tiny_llava_folder
+from tests.models_tiled import tiny_onevision_folder
+from tests.videos import write_video
 
 QUESTIONS = ["How many circles are there?", "What colour is the square?"]
 
@@ -71,12 +74,89 @@ def test_a_stream_is_asked_about_through_its_adapter(picture, mllm, codec, tmp_p
         assert main(["ask", str(tmp_path / name), *arguments, *extra]) == 0
         assert capsys.readouterr().out == f"{expected}\n"
 
+    (tmp_path / "picture.cotam").write_bytes(stream)
+    adapter = ["--adapter", str(tmp_path / "adapter")]
+    assert main(["ask", str(tmp_path / "picture.cotam"), *arguments, *adapter, "--json"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert (report["bits"], report["kind"]) == (8 * len(stream), "image")
+    assert report["bpp"] == pytest.approx(8 * len(stream) / (140 * 90))
+    assert f"{8 * len(stream)} bits for 140 x 90 pixels" in captured.err
+    assert f"seen with the adapter {tmp_path / 'adapter'}" in captured.err
+
     (tmp_path / "picture.cotam").write_bytes(stream[:-5])
     assert main(["ask", str(tmp_path / "picture.cotam"), *arguments]) == 1
     assert "truncated" in capsys.readouterr().err
 
 
+class Terminal(io.StringIO):
+    """Standard input that says that it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_chat_remembers_what_was_said(picture, mllm, capsys, monkeypatch):
+    model = load_mllm(mllm)
+    [view] = model.views([Image.open(picture)])
+
+    def answer(*turns):
+        return model.answer([view], [turns], 128)[0]
+
+    first = answer(QUESTIONS[0])
+    second = answer(QUESTIONS[0], first, QUESTIONS[1])
+    third = answer(QUESTIONS[0], first, QUESTIONS[1], second, QUESTIONS[0])
+    assert second != answer(QUESTIONS[1])
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{QUESTIONS[1]}\n\n  {QUESTIONS[0]}\n"))
+    chat = ["ask", str(picture), "--mllm", mllm, "--interactive"]
+    assert main([*chat, QUESTIONS[0]]) == 0
+    turns = zip([QUESTIONS[0], QUESTIONS[1], QUESTIONS[0]], [first, second, third], strict=True)
+    assert capsys.readouterr().out == "".join(f"> {question}\n{said}\n" for question, said in turns)
+
+    monkeypatch.setattr("sys.stdin", Terminal("\n".join(QUESTIONS)))
+    assert main([*chat, "--forget", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["answers"]
+    assert [one["answer"] for one in said] == [answer(question) for question in QUESTIONS]
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(chat) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_a_video_is_asked_about(codec, tmp_path, capsys, mllm):
+    clip, out, model = write_video(tmp_path / "clip.mp4", 20), tmp_path / "clip.cotamv", tmp_path / "onevision"
+    tiny_onevision_folder(model)
+    assert main(["encode", str(clip), "-o", str(out), "--frames", "3", "--plain", "--codec", codec]) == 0
+    capsys.readouterr()
+    asked = ["ask", str(out), *QUESTIONS, "--mllm", str(model), "--codec", codec]
+    assert main([*asked, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["kind"], report["frames"], report["bits"]) == ("video", 3, 8 * out.stat().st_size)
+    assert report["bpp"] == pytest.approx(8 * out.stat().st_size / (3 * 64 * 48))
+    onevision = load_mllm(model)
+    [view] = onevision.video_views([Codec.from_pretrained(codec).decode_video(out.read_bytes())])
+    assert [one["answer"] for one in report["answers"]] == onevision.answer([view] * 2, QUESTIONS, 128)
+
+    assert main(["ask", str(clip), QUESTIONS[0], "--mllm", str(model), "--frames", "2"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.strip()
+    assert "bits" not in captured.err
+    for arguments, words in [
+        (["ask", str(out), "What?", "--mllm", mllm, "--codec", codec], "Llava takes no video; use LLaVA-OneVision"),
+        ([*asked, "--frames", "2"], "is coded: its frames were chosen"),
+    ]:
+        assert main(arguments) == 1
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+
+
 def test_mistakes_are_answered_with_one_sentence(picture, mllm, tmp_path, capsys):
+    with pytest.raises(SystemExit) as found:
+        main(["ask", str(picture), "--mllm", mllm])
+    assert found.value.code == 2
+    assert "QUESTION" in capsys.readouterr().err
     (tmp_path / "text.png").write_text("not an image")
     clip = str(tiny_clip_folder(tmp_path / "clip"))
     mistakes = {
@@ -84,6 +164,8 @@ def test_mistakes_are_answered_with_one_sentence(picture, mllm, tmp_path, capsys
         "text.png": [str(tmp_path / "text.png"), "What?", "--mllm", mllm],
         "missing.cotam": ["missing.cotam", "What?", "--mllm", mllm],
         "empty": [str(picture), " ", "--mllm", mllm],
+        "leave out --forget": [str(picture), "What?", "--mllm", mllm, "--forget"],
+        "is no video": [str(picture), "What?", "--mllm", mllm, "--frames", "3"],
         "--adapter": [str(picture), "What?", "--mllm", mllm, "--adapter", "anything"],
         "'clip'": [str(picture), "What?", "--mllm", clip],
         "There is no model at": [str(picture), "What?", "--mllm", str(tmp_path / "nowhere")],

@@ -19,7 +19,7 @@ from components.paths import ROOT
 from tests.internvl2 import Sizes, published_folder, published_shapes
 from tests.models import tiny_llava_folder
 from tests.models_tiled import tiny_internvl_folder, tiny_onevision_folder
-from tests.official_models import llava_files, onevision_files
+from tests.official import llava_files, onevision_files
 
 QUESTION = "Is there a red circle in the picture?"
 EXACT = {"llava-1_5-7b": 7_063_427_072}  # the one whose index file tells bytes: 14,126,854,144 in float16

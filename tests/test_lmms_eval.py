@@ -18,7 +18,7 @@ from components.evaluation.step_benchmarks import write_benchmarks
 from components.mllm import load_mllm
 from tests.models import WIDTH, tiny_llava_folder
 from tests.models_tiled import tiny_onevision_folder
-from tests.official_benchmarks import lmms_eval_environment, write_official
+from tests.official_benchmarks import TASKS, lmms_eval_environment, write_official
 from tests.small_checkout import tiny_codec_folder
 from tests.videos import write_video
 
@@ -57,11 +57,11 @@ def run_command(root, tasks, *command, **model_args):
 
 
 def test_the_command_line_evaluates_official_files(tmp_path):
-    """micro-llava and elic-micro on MME, POPE and MMMU: lmms-eval's own names, loading, prompts and scoring."""
+    """micro-llava and elic-micro on seven benchmarks: lmms-eval's own names, loading, prompts and scoring."""
     write_official(tmp_path)
     report = tmp_path / "report.json"
     done = run_command(
-        *(tmp_path, "mme,pope,mmmu_val", "lmms-eval", "--output_path", str(tmp_path / "out"), "--log_samples"),
+        *(tmp_path, ",".join(TASKS), "lmms-eval", "--output_path", str(tmp_path / "out"), "--log_samples"),
         **{"quality": 3, "cache": tmp_path / "cache", "report": report},
     )
     assert done.returncode == 0, done.stderr[-2000:]
@@ -70,11 +70,13 @@ def test_the_command_line_evaluates_official_files(tmp_path):
     assert 0 <= scores["mme"]["mme_perception_score,none"] <= 200
     assert 0 <= scores["pope"]["pope_accuracy,none"] <= 1
     assert 0 <= scores["mmmu_val"]["mmmu_acc,none"] <= 1
+    assert 0 <= scores["seedbench"]["seed_image,none"] <= 1
+    assert set(scores) == set(TASKS)
     lines = [line for path in (tmp_path / "out").glob("*samples*.jsonl") for line in path.read_text().splitlines()]
-    assert len(lines) == 4 + 4 + 2
+    assert len(lines) == 4 + 4 + 5 * 2
 
     coded = json.loads(report.read_text())
-    assert coded["pictures"] == coded["encoded"] == 3  # of two tasks the same two, and of the third one more
+    assert coded["pictures"] == coded["encoded"] == 3  # of six tasks the same two, and of the seventh one more
     pictures = [Image.open(io.BytesIO(content)) for content in _pictures(tmp_path)]
     streams = Codec.from_pretrained("codec/elic-micro").encode(pictures, 3)
     assert coded["bits"] == 8 * sum(map(len, streams))

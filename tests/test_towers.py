@@ -1,10 +1,13 @@
 """Towers of all families behind one interface: features, attention, entering further up, as transformers has them."""
 
+import copy
+
 import pytest
 import torch
 
 from components.codec.guidance import guide
 from components.errors import CotamError
+from components.training.tower import training_tower
 from components.vision import TOWERS, load_tower
 from components.vision.registry import FAMILIES
 from tests.models import tiny_clip_folder
@@ -85,6 +88,17 @@ def test_gradients_reach_the_patches_and_no_parameter(tower, pixels_B3HW):
     tower.forward_from_patches(patches_BND).consumed_BND.square().mean().backward()
     assert patches_BND.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in tower.parameters())
+
+
+def test_every_tower_can_be_trained_through(tower, pixels_B3HW):
+    """Exchanging attention and activations for training changes no feature but by rounding."""
+    patches_BND = tower.patch_embed(pixels_B3HW)
+    expected_BND = tower.forward_from_patches(patches_BND).consumed_BND
+    before = tower.model.config._attn_implementation
+    fast = training_tower(copy.deepcopy(tower))
+    found_BND = fast.forward_from_patches(patches_BND).consumed_BND
+    tower.model.set_attn_implementation(before)
+    torch.testing.assert_close(found_BND, expected_BND, atol=1e-4, rtol=1e-3)
 
 
 def test_a_family_is_one_line():

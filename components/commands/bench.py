@@ -13,6 +13,7 @@ BENCHMARKS = {
     "coder": "entropy coders on the codec's own symbols: CompressAI's and constriction",
     "codec": "time of CoTAM against the codec alone, rate of the codec against JPEG and WebP",
     "speed": "time of full-width ELIC against CompressAI's, stage by stage, cold and warm",
+    "grid": "the whole grid of rates and MLLMs, every image coded once, against each evaluated afresh",
     "guidance": "what guidance and adapter are each worth, beside maps in random order and perfect ones",
     "exactness": "streams written in one way and read in another, and what exact arithmetic costs in rate",
     "data": "images per second out of shards, against single files",

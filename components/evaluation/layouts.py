@@ -19,6 +19,7 @@ OFFICIAL: dict[str, tuple[str, ...]] = {
         *("choice_a", "choice_b", "choice_c", "choice_d"),
     ),
     "mmbench_en_dev": (*_MMBENCH, "image"),
+    "mmbench_en_dev_static": (*_MMBENCH, "image"),
     "mmmu_val": ("id", "question", "options", "answer", "question_type", *(f"image_{n}" for n in range(1, 8))),
     "videomme": (
         *("videoID", "question_id", "question", "options", "answer"),

@@ -9,8 +9,7 @@ Registered by the entry point group `lmms_eval.models` (`lmms_plugin.py`). Every
 import hashlib
 import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache, wraps
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,14 +18,14 @@ from accelerate import Accelerator
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from numpy.typing import NDArray
-from PIL import Image
 
 from components.errors import CotamError
 from components.evaluation.coding import load_guide
 from components.evaluation.coding_cache import CodingCache
 from components.evaluation.layouts import CheckedTasks
+from components.evaluation.visuals import Shown, open_visuals
 from components.files import write_json
-from components.mllm import Kind, see
+from components.mllm import see
 from components.paths import CODING_CACHE, PRETRAINED, Paths
 
 if TYPE_CHECKING:
@@ -35,25 +34,6 @@ if TYPE_CHECKING:
 PICTURES_AT_ONCE = 64  # pictures and frames that are in memory together,
 PIXELS_AT_ONCE = 1 << 26  # and their pixels
 NONE = "none"
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """What a question is about: its kind, and its pictures or frames, uint8 (H, W, 3)."""
-
-    kind: Kind
-    pictures: tuple[NDArray[np.uint8], ...]
-
-    @property
-    def pixels(self) -> int:
-        """Of all pictures together."""
-        return sum(one.shape[0] * one.shape[1] for one in self.pictures)
-
-    @cached_property
-    def key(self) -> Hashable:
-        """Equal for equal pictures."""
-        digests = (hashlib.sha256(np.ascontiguousarray(one).data).digest() for one in self.pictures)
-        return self.kind, tuple(one.shape for one in self.pictures), tuple(digests)
 
 
 def _exits(method: Callable) -> Callable:
@@ -166,7 +146,7 @@ class CotamModel(lmms):
         part: list[tuple[Instance, Shown]] = []
         held: dict[Hashable, Shown] = {}
         for request in requests:
-            shown = self._shown(request)
+            shown = self._open(request)
             if shown.key not in held and part:
                 together = [*held.values(), shown]
                 pictures = sum(len(one.pictures) for one in together)
@@ -200,36 +180,11 @@ class CotamModel(lmms):
             text = text.replace(token, "") if token else text
         return text.strip()
 
-    def _shown(self, request: Instance) -> Shown:
-        """What a request is about, opened."""
+    def _open(self, request: Instance) -> Shown:
+        """What a request is about."""
         _, _, doc_to_visual, number, task, split = request.args
         visuals = doc_to_visual(self.task_dict[task][split][number])
-        visuals = [visuals] if isinstance(visuals, str | Image.Image) else list(visuals or ())
-        if not visuals:
-            raise CotamError(f"Question {number} of {task} has no picture; cotam answers questions about pictures.")
-        visuals = [self._file(visual) if isinstance(visual, str) else visual for visual in visuals]
-        if len(visuals) == 1 and isinstance(visuals[0], Path) and _is_video(visuals[0]):
-            return Shown(Kind.VIDEO, _frames(visuals[0], self.frames))
-        pictures = tuple(self._picture(visual) for visual in visuals)
-        return Shown(Kind.IMAGE if len(pictures) == 1 else Kind.IMAGES, pictures)
-
-    def _file(self, name: str) -> Path:
-        """A file that a task shows; tasks over scenes give its name alone."""
-        if Path(name).suffix or Path(name).exists():
-            return Path(name)
-        clip = self.scenes / f"further/videos/{name}.apng"
-        return clip if clip.exists() else self.scenes / f"bench/images/{name}.png"
-
-    def _picture(self, visual: Any) -> NDArray[np.uint8]:
-        if isinstance(visual, Path):
-            from components.data.images import open_image
-
-            visual = open_image(visual)
-        if isinstance(visual, Image.Image):
-            return np.array(visual.convert("RGB"))
-        if isinstance(visual, np.ndarray) and visual.dtype == np.uint8 and visual.ndim == 3:
-            return visual
-        raise CotamError(f"A task shows {type(visual).__name__}; cotam takes pictures, and the names of videos.")
+        return open_visuals(visuals, self.frames, self.scenes, f"Question {number} of {task}")
 
     def _see(self, shown: Sequence[Shown]) -> "list[Seen]":
         """What the MLLM sees of them, after the codec."""
@@ -281,20 +236,6 @@ class CotamModel(lmms):
     def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
         """Not a way in which this model is asked."""
         raise CotamError("cotam answers in one round; choose tasks whose output_type is generate_until.")
-
-
-@lru_cache(maxsize=1)
-def _frames(path: Path, count: int) -> tuple[NDArray[np.uint8], ...]:
-    """Of a video; questions about one follow each other."""
-    from components.data.video import open_video
-
-    return tuple(open_video(path, count).frames)
-
-
-def _is_video(path: Path) -> bool:
-    from components.data.video import VIDEO_SUFFIXES
-
-    return path.suffix.lower() in {*VIDEO_SUFFIXES, ".apng"} or path.is_dir()
 
 
 def _new_tokens(request: Instance) -> int:

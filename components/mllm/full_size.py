@@ -6,8 +6,10 @@ a shape and no memory, so that it can be known, and tested, before 15 GB are fet
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+from torch import Tensor
 from transformers import (
     CLIPVisionConfig,
     InternVLConfig,
@@ -159,8 +161,14 @@ def tokens(family: Family, kind: Kind, image_size: Size, count: int = 1) -> int:
     """
     framing = family.framing(kind, image_size)
     views = len(framing.windows) if isinstance(framing, Cut) else 1
+    embedded = [_one_view(family).expand(views, -1, -1)] * count
+    with torch.device("meta"):
+        return sum(len(part) for part in family.arrange(Visual(kind, ((),) * count, (image_size,) * count), embedded))
+
+
+@lru_cache(maxsize=len(FULL_SIZE))
+def _one_view(family: Family) -> Tensor:
+    """What the projector makes of one view, (1, n, E); the same for all."""
     height, width = family.geometry.output_size
     with torch.device("meta"):
-        one_1nE = family.embed([View(torch.empty(3, height, width))])
-        embedded = [one_1nE.expand(views, -1, -1)] * count
-        return sum(len(part) for part in family.arrange(Visual(kind, ((),) * count, (image_size,) * count), embedded))
+        return family.embed([View(torch.empty(3, height, width))])

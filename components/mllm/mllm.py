@@ -13,7 +13,7 @@ from torch import Tensor
 
 from components.mllm.family import Family
 from components.mllm.generation import bytes_per_token, generate, read_prefixes
-from components.mllm.prompts import Prompts
+from components.mllm.prompts import Prompt, Prompts
 from components.mllm.showing import Picture, show
 from components.mllm.view import View
 from components.mllm.visual import Kind, Seen, as_visual
@@ -90,8 +90,10 @@ class Mllm:
         return show(self.family, videos, Kind.VIDEO, adapter)
 
     @torch.inference_mode()
-    def answer(self, views: Sequence[Seen], prompts: Sequence[str], max_new_tokens: int = 8) -> list[str]:
+    def answer(self, views: Sequence[Seen], prompts: Sequence[Prompt], max_new_tokens: int = 8) -> list[str]:
         """Answer `prompts[i]` about `views[i]`, greedily, until the model ends or `max_new_tokens` are said.
+
+        A prompt is a question, or a chat that ends with one: (question, answer, ..., question).
 
         What occurs again (the same object) is seen once, wherever it occurs. Answers come in the order of the
         prompts and are stripped of special tokens and surrounding blanks.
@@ -147,7 +149,7 @@ class Mllm:
         return max(1, MEMORY // (rows * columns * bytes_per_token(self.model)))
 
     def _answer_pass(
-        self, questions: dict[Seen, list[int]], prompts: Sequence[str], max_new_tokens: int
+        self, questions: dict[Seen, list[int]], prompts: Sequence[Prompt], max_new_tokens: int
     ) -> Iterator[tuple[int, list[int]]]:
         """(index of a question, token ids of its answer) for the questions of one pass."""
         heads: dict[tuple[Seen, tuple[int, ...]], int] = {}

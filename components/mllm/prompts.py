@@ -6,6 +6,9 @@ from typing import Any
 from components.errors import CotamError
 from components.mllm.visual import Kind
 
+Prompt = str | tuple[str, ...]
+"""A question; or a chat so far: question, answer, ..., and the question that is to be answered now."""
+
 
 class Prompts:
     """Of one MLLM. Tokenised prompts are remembered: a benchmark asks the same of many images."""
@@ -15,14 +18,17 @@ class Prompts:
         self.placeholder_ids = {image_token_id, video_token_id} - {None}
         self.ids = lru_cache(maxsize=65536)(self._ids)
 
-    def text(self, question: str, kind: Kind = Kind.IMAGE, count: int = 1) -> str:
+    def text(self, question: Prompt, kind: Kind = Kind.IMAGE, count: int = 1) -> str:
         """The whole prompt of a question about an image, `count` images or a video, as the chat template writes it."""
         shown = [{"type": "video" if kind is Kind.VIDEO else "image"}] * count
-        content = [*shown, {"type": "text", "text": question}]
-        return self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+        messages = []
+        for turn, words in enumerate(_turns(question)):
+            content = [*(shown if turn == 0 else ()), {"type": "text", "text": words}]
+            messages.append({"role": "assistant" if turn % 2 else "user", "content": content})
+        return self.processor.apply_chat_template(messages, add_generation_prompt=True)
 
     def _ids(
-        self, question: str, kind: Kind, placeholders: tuple[str, ...]
+        self, question: Prompt, kind: Kind, placeholders: tuple[str, ...]
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """What the questions about one visual share (up to its last token), and the rest.
 
@@ -35,7 +41,7 @@ class Prompts:
         """
         tokens = {self.processor.image_token, getattr(self.processor, "video_token", None)} - {None}
         for token in tokens:
-            if token in question:
+            if any(token in words for words in _turns(question)):
                 raise CotamError(f"A question must not contain {token}: it stands for the image.")
         token = self.processor.video_token if kind is Kind.VIDEO else self.processor.image_token
         pieces = self.text(question, kind, len(placeholders)).split(token)
@@ -44,3 +50,7 @@ class Prompts:
         ids = self.processor.tokenizer(text).input_ids
         cut = max(index for index, token_id in enumerate(ids) if token_id in self.placeholder_ids) + 1
         return tuple(ids[:cut]), tuple(ids[cut:])
+
+
+def _turns(question: Prompt) -> tuple[str, ...]:
+    return (question,) if isinstance(question, str) else question

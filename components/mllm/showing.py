@@ -48,8 +48,7 @@ def show(
     Raises:
         CotamError: a group is empty, the MLLM does not take this kind, or the adapter does not fit.
     """
-    if kind not in family.kinds:
-        raise CotamError(f"{type(family).__name__} takes no {kind}; use LLaVA-OneVision or InternVL.")
+    check_kind(family, kind)
     if not all(groups):
         what = "A video has no frames" if kind is Kind.VIDEO else "A question has no images"
         raise CotamError(f"{what}; give at least one.")
@@ -58,6 +57,12 @@ def show(
     pictures = [(picture, kind) for group, kind in zip(groups, kinds, strict=True) for picture in group]
     shown = iter(_views(family, pictures, adapter, alone))
     return [_together([next(shown) for _ in group], kind) for group, kind in zip(groups, kinds, strict=True)]
+
+
+def check_kind(family: Family, kind: Kind) -> None:
+    """Raises CotamError when an MLLM does not take this kind."""
+    if kind not in family.kinds:
+        raise CotamError(f"{type(family).__name__} takes no {kind}; use LLaVA-OneVision or InternVL.")
 
 
 def _together(images: Sequence[tuple[tuple[View, ...], Size]], kind: Kind) -> Seen:
