@@ -16,6 +16,7 @@ BENCHMARKS = {
     "guidance": "what guidance and adapter are each worth, beside maps in random order and perfect ones",
     "exactness": "streams written in one way and read in another, and what exact arithmetic costs in rate",
     "data": "images per second out of shards, against single files",
+    "reuse": "images per second of adapter training with decoded latents and features kept, and without",
     "map": "bits of the guidance map on scenes and photographs",
     "fuzz": "what damaged streams do to the decoder: a clear error or the right latent, in bounded memory",
     "memory": "memory and time of an image of 8192 x 8192 pixels",
