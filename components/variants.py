@@ -8,11 +8,13 @@ their inputs by it, and the flow chooses among it.
 import json
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 from components import config
 from components.config_variants import METHODS
 from components.errors import CotamError
+from components.files import read_json
 from components.paths import instance_name
 
 TRAINED, CODED, SCORED = "results/variant-training", "results/variant-rates", "results/variants"
@@ -129,6 +131,26 @@ def choose(settings: config.Settings, patterns: list[str], seeds: list[int]) -> 
             raise CotamError(f"The seed {seed} is not in params.yaml; add it to more_seeds.")
     fits = [run for run in runs(settings) if any(fnmatchcase(run.variant, pattern) for pattern in patterns)]
     return [run for run in fits if run.seed in seeds or not settings.variants[run.variant].trains]
+
+
+def check_layers(settings: config.Settings, root: Path) -> None:
+    """Refuse variants that guide by layers which their tower does not have, as far as towers lie in the checkout.
+
+    Raises:
+        CotamError: naming the first such variant.
+    """
+    for name in settings.variants:
+        guidance = settings.changed(name)["guidance"]
+        described = root / guidance["tower"] / "config.json"
+        if not described.is_file():
+            continue
+        layers = read_json(described).get("vision_config", {}).get("num_hidden_layers")
+        deepest = max(guidance["layers"])
+        if layers is not None and deepest >= layers:
+            raise CotamError(
+                f"params.yaml: variants.{name}.guidance.layers names layer {deepest}, but the tower "
+                f"{guidance['tower']} has layers 0 to {layers - 1}."
+            )
 
 
 def settings_of(settings: config.Settings, run: Run) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def ablations(root: Path = ROOT) -> str:
     Raises:
         CotamError: a setting or a variant is wrong, or a method has no module to train it.
     """
-    every, stages = variants.runs(config.load(root / "params.yaml")), {}
+    settings = config.load(root / "params.yaml")
+    variants.check_layers(settings, root)
+    every, stages = variants.runs(settings), {}
     for step in ABLATION_STEPS:
         chosen = [run for run in every if step.runs and step.runs(run)]
         if step.runs and not chosen:

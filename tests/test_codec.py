@@ -272,7 +272,7 @@ def test_mistakes_are_one_sentence(codec, folder, tmp_path):
         codec.encode([np.zeros((0, 5, 3), np.uint8)], 3)
     with pytest.raises(CotamError, match="65535"):
         codec.encode([np.zeros((1, 70000, 3), np.uint8)], 3)
-    for grid in (np.full((2, 2), 2), np.zeros((256, 1)), np.zeros((0, 1)), np.zeros(4)):
+    for grid in (np.full((2, 2), 4), np.zeros((256, 1)), np.zeros((0, 1)), np.zeros(4)):
         with pytest.raises(CotamError, match="level map"):
             codec.encode(images, 3, [grid])
 

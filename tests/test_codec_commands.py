@@ -280,7 +280,7 @@ def test_what_cannot_be_decoded(stream, tiny, tmp_path, capsys):
         "head.cotam": stream[:10],
         "empty.cotam": b"",
         "flipped.cotam": bytes(flipped),
-        "later.cotam": stream[:2] + bytes([0x30 | stream[2] & 15]) + stream[3:],
+        "later.cotam": stream[:2] + bytes([0x50 | stream[2] & 15]) + stream[3:],
         "text.cotam": b"not a stream",
     }
     for name, content in damaged.items():
@@ -294,7 +294,7 @@ def test_what_cannot_be_decoded(stream, tiny, tmp_path, capsys):
         "head.cotam: The stream is truncated": [str(tmp_path / "head.cotam")],
         "empty.cotam: This is not a .cotam stream": [str(tmp_path / "empty.cotam")],
         "flipped.cotam: The stream is damaged": [str(tmp_path / "flipped.cotam")],
-        "later.cotam: The stream has version 3": [str(tmp_path / "later.cotam")],
+        "later.cotam: The stream has version 5": [str(tmp_path / "later.cotam")],
         "text.cotam: This is not a .cotam stream": [str(tmp_path / "text.cotam")],
         "good.cotam: The stream was made by codec": [str(good), "--codec", str(SHIPPED)],
         ".png, .webp": [str(good), "-o", str(tmp_path / "out.xyz")],

@@ -141,7 +141,7 @@ def changed(offset, value, stream=GOOD):
         (GOOD[:-1], "truncated"),
         (GOOD + b"\0", "truncated"),
         (b"\x89CTM\x01" + bytes(30), "version 1, this program reads 2; encode the image again"),
-        (changed(2, b"\x34"), "version 3, this program reads 2; update the program"),
+        (changed(2, b"\x54"), "version 5, this program reads 4; update the program"),
         (changed(2, b"\x2a"), "no meaning"),
         (changed(3, b"\xf0"), "no meaning"),  # size form 3
         (changed(14, b"\x00"), "no meaning"),  # no rows

@@ -4,8 +4,9 @@ import pytest
 
 from components import config
 from components.errors import CotamError
+from components.paths import ROOT
 from components.steps import declared, find, instances
-from components.variants import choose, find_run, runs, settings_of
+from components.variants import check_layers, choose, find_run, runs, settings_of
 
 SEED = config.load().seed
 
@@ -62,6 +63,12 @@ def test_another_mllm_does_not_share_an_adapter():
     mllms = "{micro-llava: {weights: a}, other: {weights: b}}"
     with pytest.raises(CotamError, match="for the tower of another MLLM"):
         load("{full: {}, bad: {mllm: other, adapter_of: full}}", mllm=mllms)
+
+
+def test_layers_that_the_tower_does_not_have_are_refused():
+    check_layers(config.load(), ROOT)
+    with pytest.raises(CotamError, match=r"variants\.deep\.guidance\.layers names layer 12, .* has layers 0 to 11\."):
+        check_layers(load("{deep: {guidance: {layers: [0, 12]}}}"), ROOT)
 
 
 def test_a_repeated_seed_is_refused():

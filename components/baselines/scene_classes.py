@@ -43,11 +43,13 @@ class SceneClasses:
         Raises:
             CotamError: the folder is no CLIP with a text side.
         """
+        if not any((clip / name).exists() for name in ("tokenizer.json", "vocab.json")):
+            raise CotamError(f"{clip} holds no tokenizer, so its CLIP cannot read labels.")  # transformers makes one up
         try:
             model = CLIPModel.from_pretrained(clip, dtype=torch.float32).eval().requires_grad_(False)
             tokenizer = AutoTokenizer.from_pretrained(clip)
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-            raise CotamError(f"{clip} holds no CLIP with a text side and a tokenizer ({error}).") from None
+            raise CotamError(f"{clip} holds no CLIP with a text side ({error}).") from None
         self.scale = float(model.logit_scale.exp())
         self._vision = model.vision_model
         self._projection = model.visual_projection
@@ -56,7 +58,8 @@ class SceneClasses:
         for kind, tint in CLASSES:
             chosen = random.choice(len(scenes), min(PROMPTS, len(scenes)), replace=False)
             texts = [caption(dataclasses.replace(scenes[place], kind=kind, tint=tint), random) for place in chosen]
-            tokens = tokenizer(texts, padding=True, return_tensors="pt")
+            longest = model.config.text_config.max_position_embeddings
+            tokens = tokenizer(texts, padding=True, truncation=True, max_length=longest, return_tensors="pt")
             with torch.no_grad():
                 read = model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
                 texts_PE = F.normalize(model.text_projection(read.pooler_output), dim=1)

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "data": "images per second out of shards, against single files",
     "psnr": "rate and PSNR of ELIC and DCAE, guided and not, beside JPEG, WebP and AVIF",
     "allocation": "where in an image the bits go with guidance, at equal size",
+    "reuse": "images per second of adapter training with decoded latents and features kept, and without",
     "map": "bits of the guidance map on scenes and photographs",
     "fuzz": "what damaged streams do to the decoder: a clear error or the right latent, in bounded memory",
     "memory": "memory and time of an image of 8192 x 8192 pixels",

@@ -139,7 +139,7 @@ class FeatureStore:
                 views,
             )
             if self.images.filled < len(images):
-                look_at = partial(self._look_at, images, size, codec, guide_tower, tower)
+                look_at = partial(self.look_at, images, size, codec, guide_tower, tower)
                 self._fill(len(images), look_at, workers)
 
     def __len__(self) -> int:
@@ -213,7 +213,7 @@ class FeatureStore:
                 following += PORTION
 
     @torch.no_grad()
-    def _look_at(
+    def look_at(
         self, images: Images, size: int, codec: Codec, guide_tower: Tower, tower: Tower, start: int
     ) -> tuple[Rows, Rows]:
         """The rows of all views of a portion's images, and of the images themselves."""

@@ -101,6 +101,7 @@ class MethodStage(AdapterStage):
             return task + out["price"], parts | {"bpp": out["bpp"]}
 
         model.train()
+        torch.manual_seed(self.inputs.params.seed)  # of the noise that stands for rounding
         return self.fit_phase("tuning", model, total, examples, schedule, fine_tuning(scales or {"codec": 1.0}))
 
     def rate_unadapted(self) -> Callable[[dict[str, Tensor]], Tensor]:
