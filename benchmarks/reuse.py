@@ -35,7 +35,7 @@ from components.training.feature_store import PORTION, FeatureStore, Plan
 from components.training.optimizer import make_optimizers
 from components.training.tower import training_tower
 from components.training.units import measure_units
-from components.vision import ClipTower, load_tower
+from components.vision import Tower, load_tower
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def measure(rounds: int, settings: config.Settings, folder: Path) -> dict:
 
 
 def _step(
-    settings: config.Settings, codec: Codec, tower: ClipTower, store: FeatureStore
+    settings: config.Settings, codec: Codec, tower: Tower, store: FeatureStore
 ) -> Callable[[dict[str, Tensor]], None]:
     """An optimizer step of the joint stage, in bfloat16 as components/training/loop.py has it."""
     adapter = LatentAdapter(adapter_config(codec, tower, settings.adapter)).train()

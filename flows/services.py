@@ -145,8 +145,7 @@ def recorded(project: Path) -> list[Service]:
 def write_environment(project: Path, path: Path) -> None:
     """Write what a worker on another machine needs to take part, as NAME=value lines, for the owner's eyes alone."""
     mine = ("PREFECT_HOME", "NO_PROXY", "no_proxy")
-    # How often they look for work; every 10 s by default.
-    theirs = environment(project) | {"PREFECT_WORKER_QUERY_SECONDS": "5"}
+    theirs = environment(project) | {"PREFECT_WORKER_QUERY_SECONDS": "5"}  # 10 by default
     lines = [f"{name}={value}" for name, value in theirs.items() if name not in mine]
     atomic_write(path, "\n".join(lines) + "\n")
     path.chmod(0o600)

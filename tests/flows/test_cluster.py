@@ -189,7 +189,7 @@ def test_prefect_tells_the_truth_afterwards(cluster):
 def test_nobody_gets_in_without_the_password(cluster):
     server = cluster["server"].address
     said = cluster["cpu-1"].run(PYTHON, "-c", _KNOCK, server).split()
-    assert said == ["prefect=401", "mlflow=401", "s3=403", "postgres=refused"]
+    assert said == ["prefect=401", "mlflow=401", "s3=401", "postgres=refused"]
 
 
 _KNOCK = """
@@ -199,7 +199,7 @@ ask = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 for name, url in {
     "prefect": f"http://{server}:4200/api/admin/version",
     "mlflow": f"http://{server}:5000/api/2.0/mlflow/experiments/get-by-name?experiment_name=cotam",
-    "s3": f"http://{server}:9000/cotam",
+    "s3": f"http://{server}:9000/v1/AUTH_cotam/cotam",  # the bucket, by Swift's own name
 }.items():
     try:
         print(f"{name}={ask.open(url).status}")
