@@ -1,6 +1,9 @@
 """The paper's MLLMs at full size, before anything is fetched: parameters, shapes, processors, a pass at full width."""
 
 import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +198,16 @@ def test_the_paper_profile_names_them():
         name: full.hub for name, full in FULL_SIZE.items()
     }
     assert set(paper.mllms) <= set(FULL_SIZE)
+
+
+def test_the_paper_profile_names_tasks_of_lmms_eval():
+    text = (ROOT / "profiles/paper.yaml").read_text(encoding="utf-8")
+    (named,) = re.findall(r"--tasks (\S+)", text)
+    tasks = Path(find_spec("lmms_eval").origin).parent / "tasks"
+    for task in named.split(","):
+        files = (tasks / task.split("_")[0]).rglob("*.yaml")
+        assert any(re.search(rf'^task: "?{task}"?$', file.read_text(), re.MULTILINE) for file in files), task
+    assert len(named.split(",")) == 8
 
 
 def test_the_memory_table_is_in_the_documents(families, capsys, monkeypatch):

@@ -119,3 +119,15 @@ def test_a_finer_latent_is_averaged_over_each_patch():
     latent_BCHW = torch.randn(1, 3, 16, 16)
     expected = torch.nn.functional.avg_pool2d(latent_BCHW, 2)
     torch.testing.assert_close(geometry.sample_latent(latent_BCHW, (256, 256), (8, 8)), expected)
+
+
+def test_patches_that_do_not_fill_the_image_are_where_the_convolution_has_them():
+    """SigLIP at 384 pixels: 27 patches of 14 pixels, and 6 pixels that no patch sees."""
+    geometry = Geometry(mean=(0.0,) * 3, std=(1.0,) * 3, exact_size=(384, 384))
+    size = (768, 960)
+    ys, xs = torch.meshgrid(*[(torch.arange(extent) + 0.5) / extent for extent in size], indexing="ij")
+    seen_B3hw = torch.nn.functional.avg_pool2d(geometry.transform(torch.stack([ys, xs, ys])[None]), 14)
+    centres = [(torch.arange(extent // 16) + 0.5) * 16 / extent for extent in size]
+    rows, columns = torch.meshgrid(*centres, indexing="ij")
+    sampled_B3hw = geometry.sample_latent(torch.stack([rows, columns, rows])[None], size, (27, 27))
+    torch.testing.assert_close(sampled_B3hw, seen_B3hw, atol=0.004, rtol=0)

@@ -114,6 +114,17 @@ def test_a_view_is_seen_once_and_mixes_with_others(mllm, images, monkeypatch):
     assert seen == views[:3]
 
 
+def test_several_images_are_answered_as_by_generate(folder, mllm, images):
+    model, processor = LlavaForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
+    content = [*[{"type": "image"}] * 3, {"type": "text", "text": PROMPTS[0]}]
+    text = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
+    inputs = processor(images=images[:3], text=text, return_tensors="pt")
+    output = model.generate(**inputs, max_new_tokens=8, do_sample=False)
+    expected = processor.decode(output[0, inputs.input_ids.shape[1] :], skip_special_tokens=True).strip()
+    (seen,) = mllm.several_views([images[:3]])
+    assert mllm.answer([seen], PROMPTS[:1]) == [expected]
+
+
 @dataclass
 class _Decoded:
     image: np.ndarray

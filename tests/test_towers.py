@@ -98,7 +98,7 @@ def test_every_tower_can_be_trained_through(tower, pixels_B3HW):
     fast = training_tower(copy.deepcopy(tower))
     found_BND = fast.forward_from_patches(patches_BND).consumed_BND
     tower.model.set_attn_implementation(before)
-    torch.testing.assert_close(found_BND, expected_BND, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(found_BND, expected_BND, atol=1e-3, rtol=1e-2)
 
 
 def test_a_family_is_one_line():

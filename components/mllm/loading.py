@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoProcessor, PreTrainedModel
 
 from components.errors import CotamError
 from components.files import read_json
-from components.mllm.family import Family
+from components.mllm.family import Family, check_config
 from components.mllm.internvl import InternVL
 from components.mllm.internvl2_weights import PUBLISHED, published_config, published_weights
 from components.mllm.llava import Llava
@@ -62,6 +62,7 @@ def load_mllm(
         if published:
             model, told = _published(folder, processor, dtype, device_map)
         else:
+            check_config(AutoConfig.from_pretrained(folder))  # before gigabytes are read
             model, told = family.model_class.from_pretrained(
                 folder, dtype=dtype, device_map=device_map, use_safetensors=True, output_loading_info=True
             )

@@ -171,7 +171,7 @@ def sample_positions(extent: int, patches: int, scale: float, offset: float, str
         scale: pixels of the image per pixel of the tower.
         offset: where the tower's first pixel lies in the resized image.
     """
-    patch = extent / patches
+    patch = extent // patches  # a convolution leaves what is left over at the end unseen: 384 = 27 x 14 + 6
     samples = max(1, ceil(patch * scale / stride - 1e-6))
     centres = (torch.arange(patches * samples, dtype=torch.float64) + 0.5) * (patch / samples)
     return (centres + offset) * scale
