@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.scenes.questions import draw_questions
 from pipelines.pretrain.lessons import IGNORED, LENGTH, lesson, word_ids
-from pipelines.pretrain.lessons import draw as draw_questions
 from pipelines.pretrain.train_mllm import PATCHES, QUESTIONS, ROOM, Lesson, micro_llava, pack
 from pipelines.pretrain.words import PAD
 from tests.models import tiny_clip_folder
