@@ -186,7 +186,8 @@ def test_a_codec_that_has_learned_writes_real_streams(checkout, trained, method)
     else:
         parts = {name.split(".")[0] for name in changed}
         assert parts >= {"down", "up", "latent_gain", "latent_inverse"}
-        assert ("entropy" in parts) == (method == "cotam-ft")  # cft has no rate in its loss, and rounding hides the rest
+        # cft has no rate in its loss, and rounding hides the rest.
+        assert ("entropy" in parts) == (method == "cotam-ft")
 
 
 def test_the_codec_stays_where_it_should(trained):
