@@ -36,15 +36,20 @@ def checkout(tmp_path: Path) -> Path:
     return write_checkout_of_stubs(tmp_path)
 
 
-def write_checkout_of_stubs(tmp_path: Path, settings: str | None = None) -> Path:
-    """Write such a checkout, with other text in params.yaml if some is given."""
+def settings_with(variants: str) -> str:
+    """params.yaml with these variants (YAML) instead of its own, each trained once."""
+    text = (ROOT / "params.yaml").read_text()
+    return f"{text[: text.index('more_seeds:')]}more_seeds: []\nvariants:\n{variants}"
+
+
+def write_checkout_of_stubs(tmp_path: Path, variants: str = "  full: {}\n") -> Path:
+    """Write such a checkout, with few variants: every run makes DVC's graph longer."""
     from components.steps import ABLATION_STEPS, STEPS
     from pipelines.generate import contents
 
-    for name in ("params.yaml", "requirements.lock", ".dvcignore", ".gitignore"):
+    (tmp_path / "params.yaml").write_text(settings_with(variants))
+    for name in ("requirements.lock", ".dvcignore", ".gitignore"):
         shutil.copy(ROOT / name, tmp_path)
-    if settings is not None:
-        (tmp_path / "params.yaml").write_text(settings)
     for file in (ROOT / "components").glob("*.py"):
         (tmp_path / "components").mkdir(exist_ok=True)
         shutil.copy(file, tmp_path / "components")

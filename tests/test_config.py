@@ -12,7 +12,7 @@ SHIPPED = (ROOT / "params.yaml").read_text()
 
 
 def test_the_profiles_have_the_same_keys_as_the_defaults():
-    variants = ("codec.", "mllm.")  # named entries, which a profile names as it likes
+    variants = ("codec.", "mllm.", "variants.")  # named entries, which a profile names as it likes
     keys = [
         {key for key, _ in config.dotted_keys(config.read_yaml(path)) if not key.startswith(variants)}
         for path in (ROOT / "params.yaml", ROOT / "profiles/paper.yaml")
@@ -66,7 +66,8 @@ def test_a_mistake_is_one_sentence_that_names_the_key(tmp_path, right, wrong, se
 
 
 def test_no_codec_may_go_by_another_methods_name():
-    assert set(config.METHODS) == {streams.CLEAN.method, streams.COTAM, streams.JPEG, streams.WEBP}
+    assert set(config.METHODS) == {streams.CLEAN.method, streams.JPEG, streams.WEBP} | set(config.VARIANT_METHODS)
+    assert streams.COTAM in config.VARIANT_METHODS and streams.AVIF in config.VARIANT_METHODS
     for name in config.METHODS:
         overrides = {"codecs": f"[elic, {name}]", "codec": f"{{elic: {{weights: a}}, {name}: {{weights: b}}}}"}
         with pytest.raises(CotamError, match=f"^params.yaml: codecs names {name}, as the results call another method"):

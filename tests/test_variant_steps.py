@@ -24,6 +24,11 @@ SETTINGS = {
     "adapter.warmup_epochs": "1",
     "adapter.joint_epochs": "2",
     "adapter.batch": "8",
+    "adapter.draws": "1",
+    "baselines.modulation.channels": "4",
+    "baselines.modulation.epochs": "1",
+    "baselines.tuning.batch": "8",
+    "baselines.tuning.epochs": "1",
     "evaluation.qualities": "[1, 8]",
     "evaluation.avif_qualities": "[10, 60]",
     "evaluation.bootstrap": "20",
@@ -36,9 +41,12 @@ SETTINGS = {
         low-only: {adapter: {lambda_high: 0.0, joint_epochs: 0}},
         levels-7: {guidance: {levels: 7, k: 0.3}, adapter_of: full},
         avif: {method: avif},
+        cotam-ft: {method: cotam-ft},
+        icmh-adapt: {method: icmh-adapt, guidance: {levels: 1}},
     }""",
 }
 SEED = config.load().seed
+OWN = ("cotam-ft", "icmh-adapt")  # whose files are made by a codec of their own
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +73,20 @@ def scores(paths, variant):
 def test_only_what_differs_was_trained_and_encoded(checkout):
     trained = {path.name for path in (checkout.root / "results/variant-training").iterdir()}
     coded = {path.name for path in (checkout.root / "results/variant-rates").iterdir()}
-    assert trained == {f"{name}-{SEED}" for name in ("no-reconstruction", "deep", "low-only")}
-    assert coded == {f"{name}-{SEED}" for name in ("levels-7", "avif")}
+    assert trained == {f"{name}-{SEED}" for name in ("no-reconstruction", "deep", "low-only", *OWN)}
+    assert coded == {f"{name}-{SEED}" for name in ("levels-7", "avif", *OWN)}
+
+
+@pytest.mark.parametrize("variant", OWN)
+def test_files_of_an_own_codec_are_read_by_it_alone(checkout, variant):
+    model = checkout.root / f"results/variant-training/{variant}-{SEED}/model"
+    streams = Streams(checkout.root / f"results/variant-rates/{variant}-{SEED}/streams.zip")
+    content = next(iter(streams.files(Setting("cotam", "8"), "bench").values()))
+    Codec.from_pretrained(model / "codec").decode([content])
+    with pytest.raises(CotamError, match="was made by codec"):
+        Codec.from_pretrained(checkout.root / "pretrained/codec/elic-micro").decode([content])
+    assert (content[3] >> 4 & 3 == 0) == (variant == "icmh-adapt")  # no map
+    assert scores(checkout, variant)["method"] == variant
 
 
 def test_full_is_the_main_run(checkout):
@@ -157,7 +177,7 @@ def test_the_verdicts_are_written_and_name_what_is_missing(checkout):
     assert not found["missing"]  # of the variants that this project has
     assert found["variants"]["full"]["bd_score"].keys() == {"mean", *found["benchmarks"]}
     by_id = {claim["id"]: claim for claim in found["claims"]}
-    assert by_id["C9"]["comparisons"][0]["missing"] == "cotam-ft"
+    assert by_id["C9"]["comparisons"][0]["missing"] == "bridge-d3"
     assert (checkout.root / "results/ablations/index.html").stat().st_size > 10_000
 
 

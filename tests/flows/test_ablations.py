@@ -44,25 +44,20 @@ def run(inputs):
     (inputs.out / "index.html").write_text("<p>verdicts</p>")
 '''
 
-_VARIANTS = """
-variants:
+_VARIANTS = """\
   full: {}
   no-adapter: {receive: picture}
   no-guidance: {guidance: {levels: 1}, adapter_of: full}
   high-only: {adapter: {lambda_low: 0.0}}
-more_seeds: []
 """
 
 
 @pytest.fixture(scope="module")
-def variants_project(tmp_path_factory, request):
+def variants_project(tmp_path_factory):
     """A checkout of stand-ins for the steps, in git and DVC, whose main pipeline has run."""
     from tests.conftest import write_checkout_of_stubs
 
-    folder = tmp_path_factory.mktemp("ablations")
-    text = (ROOT / "params.yaml").read_text()
-    settings = text[: text.index("\nmore_seeds:")] + _VARIANTS
-    project = write_checkout_of_stubs(folder, settings)
+    project = write_checkout_of_stubs(tmp_path_factory.mktemp("ablations"), _VARIANTS)
     (project / "components/reporting/step_verdicts.py").write_text(_VERDICTS)
     shutil.copytree(ROOT / ".dvc", project / ".dvc", ignore=shutil.ignore_patterns("cache", "tmp", "*.local"))
     git(project, "init", "-q")
