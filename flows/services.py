@@ -91,6 +91,8 @@ def up(project: Path = ROOT, owner: Identity | None = None, options: Options | N
             owner = known[min(alive)].owner
             if options != before:
                 raise CotamError("The services run with other options: stop them first with `cotam services down`.")
+        if options.postgres and "postgres" not in alive:
+            alive -= {"prefect", "mlflow"}  # what they were writing is lost with their database
         if "prefect" not in alive:
             alive.discard("worker")  # its runs are lost with the server that knew of them
         missing = [name for name in options.names if name not in alive]
