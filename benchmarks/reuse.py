@@ -64,7 +64,7 @@ def measure(rounds: int, settings: config.Settings, folder: Path) -> dict:
     use_threads(settings.threads)
     codec = Codec.from_pretrained(settings.codec[settings.codecs[0]].weights, fast=None)
     tower = training_tower(load_tower(settings.mllm[settings.mllms[0]].weights, bf16=True))
-    guide, guidance = load_tower(settings.guidance.tower), settings.guidance.model_dump(exclude={"tower"})
+    guide, guidance = load_tower(settings.guidance.tower), settings.guidance.model_dump(exclude={"tower", "scope"})
     plan = Plan(settings.seed, settings.adapter.qualities, draws=1, held_out=1, **guidance)
     drawn = Drawn([Image.fromarray(render(sample_scene(n, "train", "train"))) for n in range(rounds * PORTION + 1)])
     kept = FeatureStore(folder, drawn, plan, codec, guide, tower)
