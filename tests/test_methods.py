@@ -126,7 +126,7 @@ def train(paths, method, place, log=None, settings=None):
     out, work = place / "out", place / "work"
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(exist_ok=True)
-    inputs = StepInputs(Params(raw), work, out, CODEC, MLLM, paths, log or Recorder())
+    inputs = StepInputs(Params(raw), work, out, CODEC, MLLM, paths=paths, log=log or Recorder())
     importlib.import_module(f"components.training.methods.{method.replace('-', '_')}").train(inputs)
     return out
 
@@ -290,7 +290,7 @@ def test_a_question_sees_the_image_and_itself_alone(checkout, tmp_path):
     from components.training.lessons import Answering, SceneLessons
 
     raw = read_yaml(checkout.root / "params.yaml")
-    stage = MethodStage(StepInputs(Params(raw), tmp_path, tmp_path, CODEC, MLLM, checkout, Recorder()))
+    stage = MethodStage(StepInputs(Params(raw), tmp_path, tmp_path, CODEC, MLLM, paths=checkout, log=Recorder()))
     mllm = load_mllm(checkout.root / "pretrained/mllm/micro-llava")
     lessons = SceneLessons(stage.store, stage.scenes, mllm, 7, 3)
     batch = lessons.batch(0, np.array([4]))
