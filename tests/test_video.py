@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks import fuzz, fuzz_video
+from components import config
 from components.cli import main
 from components.codec import Codec
 from components.codec.video_container import unpack
@@ -176,6 +177,18 @@ def test_a_clip_is_encoded_inspected_and_decoded(clip, tmp_path, capsys):
     (folder / "mine.txt").unlink()
     assert main(["encode", str(folder), "-o", str(again), "--frames", "2", "--plain"]) == 0
     assert "2 of 8 frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("levels", [5, 7])
+def test_a_video_has_no_maps_of_more_levels(levels, clip, tmp_path, capsys, monkeypatch):
+    chosen = config.load()
+    chosen = chosen.model_copy(update={"guidance": chosen.guidance.model_copy(update={"levels": levels})})
+    monkeypatch.setattr(config, "load", lambda: chosen)
+    out = tmp_path / "clip.cotamv"
+    assert main(["encode", str(clip), "-o", str(out), "--frames", "2"]) == 1
+    assert "three levels only; set guidance.levels to 3" in one_sentence(capsys.readouterr())
+    assert not out.exists()
+    assert main(["encode", str(clip), "-o", str(out), "--frames", "2", "--plain"]) == 0
 
 
 def test_mistakes_on_the_command_line(clip, tmp_path, capsys):
