@@ -6,8 +6,8 @@ The alias `champion` moves to a version when all of this holds:
 2. the whole interval lies below the champion's BD-rate: better, and not by chance;
 3. nobody has rolled it back.
 
-The first version of a model with a BD-rate is its champion. A version on other benchmarks cannot be compared, so it
-replaces nobody; `cotam rollback --to` moves the alias by hand.
+The first version of a model is its champion, and gives way to the first that has a BD-rate. A version on other
+benchmarks cannot be compared, so it replaces nobody; `cotam rollback --to` moves the alias by hand.
 """
 
 from collections.abc import Mapping
