@@ -60,8 +60,9 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m flows.deploy", description=__doc__.splitlines()[0])
     parser.add_argument("--kubernetes", action="store_true", help="each stage in a pod (infra/kubernetes/pool-*.json)")
-    asyncio.run(furnish(parser.parse_args().kubernetes))
+    args = parser.parse_args()
     try:
+        asyncio.run(furnish(args.kubernetes))
         _deploy_all(dict(os.environ))
     except CotamError as error:
         print(error, file=sys.stderr)

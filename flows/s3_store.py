@@ -114,12 +114,19 @@ def environment(folder: Path, url: str) -> dict[str, str]:
 
 
 def make_bucket(environ: Mapping[str, str]) -> None:
-    """Create the bucket, unless it is there, in the store that the AWS_ variables of `environ` name."""
+    """Create the bucket, unless it is there, in the store that the AWS_ variables of `environ` name.
+
+    Raises:
+        BotoCoreError, ClientError: of botocore; the store does not answer (yet), or refuses.
+    """
     import boto3
     from botocore.config import Config
 
     settings = Config(
-        request_checksum_calculation="when_required", s3={"addressing_style": "path"}, retries={"mode": "standard"}
+        request_checksum_calculation="when_required",
+        s3={"addressing_style": "path"},
+        retries={"mode": "standard"},
+        proxies={},  # none, whatever the environment says: the store is on this machine or in this network
     )
     client = boto3.client(
         "s3",

@@ -97,7 +97,12 @@ def ready(project: Path, service: Service) -> bool:
     except (urllib.error.URLError, OSError):
         return False
     if answers and service.name == "s3":
-        s3_store.make_bucket(s3_store.environment(state / "s3", service.url))
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        try:
+            s3_store.make_bucket(s3_store.environment(state / "s3", service.url))
+        except (BotoCoreError, ClientError):  # its parts start one after the other
+            return False
     return answers
 
 

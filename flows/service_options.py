@@ -49,7 +49,7 @@ def checked(postgres: bool = False, s3: bool = False, auth: bool = False, host: 
     """Options as a person gave them. Whoever listens to other machines asks them for a password.
 
     Raises:
-        CotamError: `host` is no address, or stands for all of them.
+        CotamError: `host` is no address, stands for all of them, or is of IPv6.
     """
     if host is None:
         return Options(postgres, s3, auth)
@@ -59,6 +59,8 @@ def checked(postgres: bool = False, s3: bool = False, auth: bool = False, host: 
         raise CotamError(f"{host} is not an IP address; give the one that other machines reach this one by.") from None
     if address.is_unspecified:
         raise CotamError(f"{host} stands for every address; give the one that other machines reach this one by.")
+    if address.version != 4:
+        raise CotamError(f"{host} is an IPv6 address; the services listen on IPv4 only, so give such an address.")
     return Options(postgres, s3, auth or not address.is_loopback, host)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from components.errors import CotamError
-from components.files import atomic_write
+from components.files import atomic_file
 from components.paths import ROOT
 from flows import postgres, processes, s3_store, service_launch, service_options
 from flows.processes import Identity, Service
@@ -149,8 +149,9 @@ def write_environment(project: Path, path: Path) -> None:
     mine = ("PREFECT_HOME", "NO_PROXY", "no_proxy")
     theirs = environment(project) | {"PREFECT_WORKER_QUERY_SECONDS": "5"}  # 10 by default
     lines = [f"{name}={value}" for name, value in theirs.items() if name not in mine]
-    atomic_write(path, "\n".join(lines) + "\n")
-    path.chmod(0o600)
+    with atomic_file(path) as temporary:
+        temporary.touch(0o600)  # before there is anything in it
+        temporary.write_text("\n".join(lines) + "\n")
 
 
 def tail(log: Path | str, lines: int = 15) -> str:

@@ -19,12 +19,13 @@ from pathlib import Path
 
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.client.schemas.filters import FlowRunFilter, WorkPoolFilter, WorkPoolFilterName
 from prefect.client.schemas.objects import StateType
 from prefect.states import Crashed
 from prefect.workers.process import ProcessWorker
 
+from components.errors import CotamError
 from components.files import read_json
 from components.paths import ROOT
 from flows.crash_watch import watch_for_crashes
@@ -42,11 +43,21 @@ UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
 async def wait_for_server(client: PrefectClient) -> None:
-    """Return once the API answers; it starts at the same time as this process."""
+    """Return once the API answers; it starts at the same time as this process.
+
+    Raises:
+        CotamError: it asks for another password.
+    """
     while True:
         try:
             if (await client.hello()).status_code == 200:
                 return
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code in (401, 403):
+                raise CotamError(
+                    f"Prefect at {client.api_url} refuses this machine's password; set PREFECT_API_AUTH_STRING, "
+                    "or take it from a new worker.env."
+                ) from None
         except httpx.HTTPError:
             pass
         await asyncio.sleep(0.3)
@@ -69,14 +80,26 @@ async def crash_abandoned(client: PrefectClient) -> None:
 
 
 async def make_pools(client: PrefectClient, kubernetes: bool = False) -> None:
-    """Create the pools that are missing; with `kubernetes`, a stage of a cluster's pools is a pod of its own.
+    """Create the pools that are missing.
 
-    Their flow runs are one Python process each (`prefect.engine`); the default starts a second one to look for
-    requirements to install, which takes two seconds per stage. Other machines may have their Python elsewhere: there
-    it is the first one on the worker's PATH.
+    With `kubernetes`, a stage of a cluster's pools is a pod of its own, and pools that are there get the templates of
+    this checkout. Elsewhere flow runs are one Python process each (`prefect.engine`); the default starts a second one
+    to look for requirements to install, which takes two seconds per stage. Other machines may have their Python
+    elsewhere: there it is the first one on the worker's PATH.
+
+    Raises:
+        CotamError: with `kubernetes`, a pool is there and of another type, which cannot be changed.
     """
-    present = {pool.name for pool in await client.read_work_pools()}
-    for name in (LOCAL.keys() | CLUSTER.keys()) - present:
+    present = {pool.name: pool for pool in await client.read_work_pools()}
+    if kubernetes:
+        for name in PODS.keys() & present.keys():
+            if present[name].type != "kubernetes":
+                raise CotamError(
+                    f"The pool {name} is of type {present[name].type}; `prefect work-pool delete {name}`, "
+                    "then try again."
+                )
+            await client.update_work_pool(name, WorkPoolUpdate(base_job_template=read_json(PODS[name])))
+    for name in (LOCAL.keys() | CLUSTER.keys()) - present.keys():
         template = ProcessWorker.get_default_base_job_template()
         python = sys.executable if name in LOCAL else "python"
         template["variables"]["properties"]["command"]["default"] = f"{python} -m prefect.engine"
@@ -121,13 +144,16 @@ def main() -> None:
     parser.add_argument("--pools", nargs="+", choices=list(CLUSTER), help="the pools of a cluster to serve")
     parser.add_argument("--name", default=socket.gethostname(), help="of this worker (default: that of this machine)")
     args = parser.parse_args()
-    if args.ready:
-        asyncio.run(serve(args.ready))
-    elif args.pools:
-        os.environ.setdefault("COTAM_CHECKOUT", str(ROOT))
-        asyncio.run(join(args.pools, args.name))
-    else:
+    if not args.ready and not args.pools:
         parser.error("give --pools")
+    try:
+        if args.ready:
+            asyncio.run(serve(args.ready))
+        else:
+            os.environ.setdefault("COTAM_CHECKOUT", str(ROOT))
+            asyncio.run(join(args.pools, args.name))
+    except CotamError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

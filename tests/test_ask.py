@@ -119,6 +119,12 @@ def test_a_chat_remembers_what_was_said(picture, mllm, capsys, monkeypatch):
     said = json.loads(capsys.readouterr().out)["answers"]
     assert [one["answer"] for one in said] == [answer(question) for question in QUESTIONS]
 
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{QUESTIONS[0]}\nAn <image> ?\n{QUESTIONS[1]}\n"))
+    assert main(chat) == 0
+    captured = capsys.readouterr()
+    assert captured.out == f"> {QUESTIONS[0]}\n{first}\n> {QUESTIONS[1]}\n{second}\n"
+    assert captured.err == "A question must not contain <image>: it stands for the image.\n"
+
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(chat) == 0
     assert capsys.readouterr().out == ""
@@ -130,7 +136,7 @@ def test_a_video_is_asked_about(codec, tmp_path, capsys, mllm):
     assert main(["encode", str(clip), "-o", str(out), "--frames", "3", "--plain", "--codec", codec]) == 0
     capsys.readouterr()
     asked = ["ask", str(out), *QUESTIONS, "--mllm", str(model), "--codec", codec]
-    assert main([*asked, "--json"]) == 0
+    assert main([*asked, "--json", "--maximum-pixels", str(3 * 64 * 48)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["kind"], report["frames"], report["bits"]) == ("video", 3, 8 * out.stat().st_size)
     assert report["bpp"] == pytest.approx(8 * out.stat().st_size / (3 * 64 * 48))
@@ -145,6 +151,7 @@ def test_a_video_is_asked_about(codec, tmp_path, capsys, mllm):
     for arguments, words in [
         (["ask", str(out), "What?", "--mllm", mllm, "--codec", codec], "Llava takes no video; use LLaVA-OneVision"),
         ([*asked, "--frames", "2"], "is coded: its frames were chosen"),
+        ([*asked, "--maximum-pixels", "9000"], "more than 9000 pixels; if you trust it, allow more (--maximum-pixels)"),
     ]:
         assert main(arguments) == 1
         error = capsys.readouterr().err
@@ -165,6 +172,7 @@ def test_mistakes_are_answered_with_one_sentence(picture, mllm, tmp_path, capsys
         "missing.cotam": ["missing.cotam", "What?", "--mllm", mllm],
         "empty": [str(picture), " ", "--mllm", mllm],
         "leave out --forget": [str(picture), "What?", "--mllm", mllm, "--forget"],
+        "leave out --maximum-pixels": [str(picture), "What?", "--mllm", mllm, "--maximum-pixels", "9"],
         "is no video": [str(picture), "What?", "--mllm", mllm, "--frames", "3"],
         "--adapter": [str(picture), "What?", "--mllm", mllm, "--adapter", "anything"],
         "'clip'": [str(picture), "What?", "--mllm", clip],

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from components import config
 from components.cli import main
 from components.codec import Codec
 from components.codec.container import unpack
@@ -107,6 +108,17 @@ def test_what_is_up_to_date_is_left_and_what_is_not_is_made_again(photos, tiny, 
     assert len(written("--overwrite")) == 3
     assert len(written("--quality", "6")) == 3
     assert unpack((streams / "a.cotam").read_bytes())[0].quality == 6
+
+
+def test_without_guidance_in_the_settings_streams_are_up_to_date_too(photos, tiny, tmp_path, capsys, monkeypatch):
+    chosen = config.load()
+    chosen = chosen.model_copy(update={"guidance": chosen.guidance.model_copy(update={"levels": 1})})
+    monkeypatch.setattr(config, "load", lambda: chosen)
+    (photos / "broken.png").unlink()
+    arguments = ["encode", str(photos), "-o", str(tmp_path / "streams"), "--codec", tiny, "--workers", "1", "--json"]
+    for done in (0, 3):
+        assert main(arguments) == 0
+        assert json.loads(capsys.readouterr().out)["up_to_date"] == done
 
 
 def test_decoding_into_a_folder_does_not_replace_older_pictures(photos, tiny, tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 
 from components.codec import Codec
 from components.errors import CotamError
+from components.evaluation import coding_cache
 from components.evaluation.coding import Coder, load_guide
 from components.evaluation.coding_cache import CodingCache
 from components.evaluation.streams import Setting
@@ -169,6 +170,25 @@ def test_a_folder_that_cannot_be_written_costs_the_cache_only(codec, pictures, t
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(CotamError, match="cannot hold a cache"):
         CodingCache(tmp_path / "file")
+
+
+def test_a_folder_that_is_not_ours_costs_the_cache_only(codec, pictures, tmp_path, monkeypatch, capsys):
+    expected = codec.encode(pictures[:2], 3)
+    assert CodingCache("/proc/nobody/makes/folders/here").encode(codec, pictures[:2], 3) == expected
+    assert capsys.readouterr().err.count("coding goes on without it") == 1
+
+    filled = CodingCache(tmp_path)
+    filled.encode(codec, pictures[:1], 3)
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(coding_cache, "FileLock", denied)
+    cache = CodingCache(tmp_path)
+    assert cache.encode(codec, pictures[:2], 3) == expected
+    assert (cache.found, cache.encoded) == (1, 1)
+    assert capsys.readouterr().err.count("Permission denied") == 1
+    assert len(list(tmp_path.glob("??/*"))) == 1
 
 
 def test_a_coder_counts_what_it_encoded(codec, pictures, tmp_path):

@@ -189,9 +189,11 @@ def test_requests_are_answered_in_their_order_whatever_they_show(model, tmp_path
     one.save(tmp_path / "one.png")
     asked = [[one], [one, other], [str(tmp_path / "one.png")], [other], [one.copy()]]
     requests = [request(visuals, prompt=f"<image>\nHow many circles {k % 2} ?") for k, visuals in enumerate(asked)]
+    assert model.generate_until([]) == []
     together = model.generate_until(requests)
     assert together == [model.generate_until([one])[0] for one in requests]
     assert together[0] == together[2] == together[4]
+    assert model.generate_until([request(np.asarray(one), prompt="<image>\nHow many circles 0 ?")]) == together[:1]
     stopped = request([one], "How many ?", until=[together[0][:1] or "x"])
     assert model.generate_until([stopped])[0] in ("", model.generate_until([request([one])])[0])
 

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from components.tracking.lineage import benchmark_version, data_of
-from components.tracking.promotion import judge
+from components.tracking.promotion import CHAMPION, judge
+from components.tracking.registry import Candidate, _mean_negated, register
 
 OTHER = "it was measured on other benchmarks than the champion, or at other qualities"
 HELD = {"bd_rate": "-20.0", "bd_rate_high": "-15.0", "benchmarks": "a"}
@@ -49,3 +50,47 @@ def test_the_version_of_the_benchmarks_is_their_content_and_the_qualities(tmp_pa
     same = benchmark_version({**data, "data/shards": "3.dir"}, [0, 1])
     assert benchmark_version(data, [0, 1]) == same
     assert len({same, benchmark_version({"data/benchmarks": "4.dir"}, [0, 1]), benchmark_version(data, [0, 2])}) == 3
+
+
+def test_known_files_that_are_measured_again_get_the_new_numbers(tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.chdir(tmp_path)
+    folders = {}
+    for name in ("old", "new"):
+        folders[name] = tmp_path / name
+        folders[name].mkdir()
+        (folders[name] / "model.safetensors").write_bytes(name.encode())
+    model, uri = "cotam-codec-of-a-test", f"sqlite:///{tmp_path / 'mlflow.db'}"
+
+    def again(which, rate, benchmarks, high, **scores):
+        tags = {"benchmarks": benchmarks, "revision": benchmarks, **{f"bd_rate.{k}": v for k, v in scores.items()}}
+        return register(Candidate(model, folders[which], rate, tags, high), uri)
+
+    def tags(version):
+        return MlflowClient(uri).get_model_version(model, version).tags
+
+    assert again("old", -20.0, "a", -15.0, pope="-20.0").champion
+    assert again("new", -30.0, "b", -25.0).reason == OTHER
+    done = again("old", -10.0, "b", None, gqa="-10.0")
+    assert (done.version, done.new) == ("1", False)
+    found = tags("1")
+    assert (found["bd_rate"], found["bd_rate_high"], found["benchmarks"]) == ("-10.0", "", "b")
+    assert found["bd_rate.gqa"] == "-10.0" and "bd_rate.pope" not in found
+    assert found["revision"] == "a"  # of which the files are
+    again("old", None, "c", None)
+    assert tags("1") | {"promotion": ""} == found | {"promotion": ""}
+    assert again("new", -30.0, "b", -25.0).champion
+    assert int(MlflowClient(uri).get_model_version_by_alias(model, CHAMPION).version) == 2
+
+
+def test_a_mean_has_an_interval_where_each_part_has_one():
+    def of(*rates):
+        means = {str(number): {"bd_rate": {"mean": rate}} for number, rate in enumerate(rates)}
+        return _mean_negated({"jpeg": means}, list(means))
+
+    one, other = {"value": 10.0, "low": 4.0}, {"value": 30.0, "low": 20.0}
+    assert of(one, other) == (-20.0, -12.0)
+    assert of(one, other, None) == (-20.0, -12.0)
+    assert of(one, {"value": 30.0, "low": None}) == (-20.0, None)
+    assert of(None) == (None, None)

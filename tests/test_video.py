@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from benchmarks import fuzz, fuzz_video
+from components import config
 from components.cli import main
 from components.codec import Codec
-from components.codec.video_container import unpack
+from components.codec.video_container import MAXIMUM_VIDEO_PIXELS, unpack
+from components.data import video
 from components.data.video import open_video, sample
 from components.errors import CotamError
 from components.scenes import render, sample_scene
@@ -110,13 +112,40 @@ def test_what_is_no_video_is_one_sentence(tmp_path, clip):
         assert "\n" not in str(found.value)
 
 
+def test_times_that_fall_are_held(clip, tmp_path, monkeypatch):
+    found = video._by_counting(clip, (64, 48), 4)
+    falling = [found[1][place] for place in (0, 2, 1, 3)]
+    monkeypatch.setattr(video, "_by_seeking", lambda *_: None)
+    monkeypatch.setattr(video, "_by_counting", lambda *_: (found[0], falling))
+    times = open_video(clip, 4).times
+    assert times[1] == times[2] and times == sorted(times)
+    out = tmp_path / "clip.cotamv"
+    assert main(["encode", str(clip), "-o", str(out), "--frames", "4", "--plain"]) == 0
+    assert unpack(out.read_bytes())[0].times == times
+
+
+def test_frames_of_too_many_pixels_together_are_refused(clip, tmp_path, monkeypatch):
+    for number in range(4):
+        Image.new("RGB", (64, 48)).save(tmp_path / f"{number}.png")
+    monkeypatch.setattr(video, "MAXIMUM_VIDEO_PIXELS", 3 * 64 * 48)
+    raw = write_video(tmp_path / "a.h264", 20)
+    for source in (clip, raw, tmp_path):
+        assert len(open_video(source, 3).frames) == 3
+        with pytest.raises(CotamError, match=r"4 frames of .* take fewer \(--frames\)"):
+            open_video(source, 4)
+
+
+def test_encode_takes_what_decode_takes():
+    assert video.MAXIMUM_VIDEO_PIXELS == MAXIMUM_VIDEO_PIXELS
+
+
 def test_a_video_is_its_frames_coded_singly(codec, frames):
     levels = [np.random.default_rng(n).integers(-1, 2, (4, 4)).astype(np.int8) for n in range(len(frames))]
     times = [500 * n for n in range(len(frames))]
     stream = codec.encode_video(frames, 3, levels, times)
-    video, streams = unpack(stream)
+    coded, streams = unpack(stream)
     assert streams == codec.encode(frames, 3, levels)
-    assert video.times == times
+    assert coded.times == times
     assert len(stream) < sum(map(len, streams))
     for one, other in zip(codec.decode_video(stream), codec.decode(streams), strict=True):
         assert np.array_equal(one.image, other.image)
@@ -124,15 +153,15 @@ def test_a_video_is_its_frames_coded_singly(codec, frames):
 
 
 def test_bad_videos_are_named_by_frame(codec, frames):
-    video, _ = unpack(good := codec.encode_video(frames[:3], 2))
+    whole, _ = unpack(good := codec.encode_video(frames[:3], 2))
     other = codec.encode_video(frames[3:6], 2)
-    start = len(good) - 4 * sum(frame.words for frame in video.frames[1:])
+    start = len(good) - 4 * sum(frame.words for frame in whole.frames[1:])
     damaged = good[: start + 12] + bytes([good[start + 12] ^ 1]) + good[start + 13 :]
     with pytest.raises(CotamError, match="Frame 1 of 3: The stream is damaged"):
         codec.decode_video(damaged)
     head = len(unpack(other)[0].head())
     with pytest.raises(CotamError):
-        codec.decode_video(good[: len(video.head())] + other[head:])
+        codec.decode_video(good[: len(whole.head())] + other[head:])
     with pytest.raises(CotamError, match="differ in size"):
         codec.encode_video([frames[0], frames[0][:32]], 2)
     with pytest.raises(CotamError, match="no frames"):
@@ -176,6 +205,18 @@ def test_a_clip_is_encoded_inspected_and_decoded(clip, tmp_path, capsys):
     (folder / "mine.txt").unlink()
     assert main(["encode", str(folder), "-o", str(again), "--frames", "2", "--plain"]) == 0
     assert "2 of 8 frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("levels", [5, 7])
+def test_a_video_has_no_maps_of_more_levels(levels, clip, tmp_path, capsys, monkeypatch):
+    chosen = config.load()
+    chosen = chosen.model_copy(update={"guidance": chosen.guidance.model_copy(update={"levels": levels})})
+    monkeypatch.setattr(config, "load", lambda: chosen)
+    out = tmp_path / "clip.cotamv"
+    assert main(["encode", str(clip), "-o", str(out), "--frames", "2"]) == 1
+    assert "three levels only; set guidance.levels to 3" in one_sentence(capsys.readouterr())
+    assert not out.exists()
+    assert main(["encode", str(clip), "-o", str(out), "--frames", "2", "--plain"]) == 0
 
 
 def test_mistakes_on_the_command_line(clip, tmp_path, capsys):

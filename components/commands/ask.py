@@ -59,6 +59,13 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         metavar="N",
         help="of a video that is not coded: how many frames the model sees, spread evenly (default: 16)",
     )
+    parser.add_argument(
+        "--maximum-pixels",
+        type=at_least(1),
+        metavar="N",
+        help="of a coded file: refuse more before any memory is taken (default: 100 million; of a video, all frames "
+        "together: 400 million)",
+    )
     add_codec_and_json(parser, "the codec that wrote the file", report="print questions and answers as JSON")
 
 
@@ -126,7 +133,11 @@ def _chat(args: argparse.Namespace, mllm: "Mllm", seen: "Seen") -> Iterator[dict
     """One question after the other: those of the command line, then those of standard input."""
     said: tuple[str, ...] = ()
     for question in _lines(args):
-        [answer] = mllm.answer([seen], [(*said, question)], MAX_NEW_TOKENS)
+        try:
+            [answer] = mllm.answer([seen], [(*said, question)], MAX_NEW_TOKENS)
+        except CotamError as error:  # this question's fault: the chat goes on
+            print(error, file=sys.stderr)
+            continue
         said = () if args.forget else (*said, question, answer)
         yield {"question": question, "answer": answer}
 
@@ -150,9 +161,9 @@ def _lines(args: argparse.Namespace) -> Iterator[str]:
 
 def _open(args: argparse.Namespace) -> Opened:
     """What the file is; before the slow imports, so that a mistyped name is answered at once."""
-    from components.codec.container import MAGIC, read_stream
+    from components.codec.container import MAGIC, MAXIMUM_PIXELS, read_stream
     from components.codec.video_container import MAGIC as VIDEO_MAGIC
-    from components.codec.video_container import SUFFIX, read_video
+    from components.codec.video_container import MAXIMUM_VIDEO_PIXELS, SUFFIX, read_video
 
     path, suffix = args.file, args.file.suffix.lower()
     start = b""
@@ -162,10 +173,12 @@ def _open(args: argparse.Namespace) -> Opened:
     coded = start in (MAGIC, VIDEO_MAGIC) or suffix in (".cotam", SUFFIX)
     if coded and args.frames:
         raise CotamError(f"{path} is coded: its frames were chosen by `cotam encode`; leave out --frames.")
+    if args.maximum_pixels and not coded:
+        raise CotamError(f"{path} is not coded; leave out --maximum-pixels.")
     if coded and (start == VIDEO_MAGIC or (start != MAGIC and suffix == SUFFIX)):
-        return _opened("video", read_video(path), [])
+        return _opened("video", read_video(path, args.maximum_pixels or MAXIMUM_VIDEO_PIXELS), [])
     if coded:
-        return _opened("image", read_stream(path), [])
+        return _opened("image", read_stream(path, args.maximum_pixels or MAXIMUM_PIXELS), [])
     from components.data.images import open_image
     from components.data.video import FRAMES, VIDEO_SUFFIXES, open_video
 
@@ -183,13 +196,13 @@ def _opened(kind: str, stream: bytes | None, pictures: list[Any]) -> Opened:
 
 
 def _measure(kind: str, stream: bytes) -> dict[str, Any]:
-    from components.codec.container import unpack
+    from components.codec.container import MAXIMUM_SIDE, unpack
     from components.commands.videos import measure
 
     if kind == "video":
         sizes = measure(stream)
     else:
-        header, _ = unpack(stream)
+        header, _ = unpack(stream, MAXIMUM_SIDE**2)  # its size has been checked
         sizes = {"width": header.width, "height": header.height, "frames": 1, "quality": header.quality}
     bits = 8 * len(stream)
     pixels = sizes["width"] * sizes["height"] * sizes["frames"]
@@ -227,7 +240,10 @@ def _decode(args: argparse.Namespace, opened: Opened) -> list[Any]:
     from components.mllm import Kind
 
     codec = Codec.from_pretrained(args.codec)
+    most = {"maximum_pixels": args.maximum_pixels} if args.maximum_pixels else {}
     try:
-        return codec.decode_video(opened.stream) if opened.kind is Kind.VIDEO else codec.decode([opened.stream])
+        if opened.kind is Kind.VIDEO:
+            return codec.decode_video(opened.stream, **most)
+        return codec.decode([opened.stream], **most)
     except CotamError as error:
         raise CotamError(f"{args.file}: {error}") from None

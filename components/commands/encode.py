@@ -135,6 +135,7 @@ def _import(plain: bool) -> None:
 
 def _outdated(pairs: "list[Pair]", args: argparse.Namespace) -> "list[Pair]":
     """Those whose stream is missing, older than the image, or says that it was made by other options."""
+    from components import config
     from components.codec.container import read_stream, unpack
     from components.codec.folder import model_id
     from components.commands.folders import is_newer
@@ -143,6 +144,7 @@ def _outdated(pairs: "list[Pair]", args: argparse.Namespace) -> "list[Pair]":
     if Path(args.codec).is_file():  # a published checkpoint, which has its name only once it is loaded
         return pairs
     codec = model_id(resolve(args.codec))
+    plain = args.plain or config.load().guidance.levels == 1
 
     def current(pair: "Pair") -> bool:
         if not is_newer(pair):
@@ -151,7 +153,7 @@ def _outdated(pairs: "list[Pair]", args: argparse.Namespace) -> "list[Pair]":
             header, _ = unpack(read_stream(pair.out))
         except CotamError:
             return False
-        return (header.model_id, header.quality, header.grid is None) == (codec, args.quality, args.plain)
+        return (header.model_id, header.quality, header.grid is None) == (codec, args.quality, plain)
 
     return [pair for pair in pairs if not current(pair)]
 

@@ -12,7 +12,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         "lineage",
         help="say which run, revision and data a registered model was made from",
         description="Follow a registered version back to its run, its revision, its settings and the hashes of the "
-        "data, shards included. `git checkout REVISION && dvc pull` brings those back.",
+        "data, shards included. `git checkout REVISION && dvc repro --pull` brings those back, or makes them again.",
         epilog="example:\n  cotam lineage models:/cotam-adapter-elic-micro-llava@champion",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

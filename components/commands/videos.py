@@ -34,6 +34,7 @@ def encode(args: argparse.Namespace) -> int:
         raise CotamError(f"{count} frames are too many; choose at most {MAXIMUM_FRAMES} (--frames).")
     out = args.out or args.image.with_suffix(SUFFIX)
     check_output(out, args.image)
+    _check_levels(args.plain)
     clip = open_video(args.image, count)  # before the slow imports: a mistyped name is answered at once
 
     from components.codec.codec import Codec
@@ -52,6 +53,14 @@ def encode(args: argparse.Namespace) -> int:
     )
     say(out, json.dumps(report, indent=2) if args.json else sentence)
     return 0
+
+
+def _check_levels(plain: bool) -> None:
+    """Refuse maps of more levels: the head of a video has no room for how far from zero they go."""
+    from components import config
+
+    if not plain and config.load().guidance.levels > 3:
+        raise CotamError("A video holds maps of three levels only; set guidance.levels to 3.")
 
 
 def measure(stream: bytes) -> dict:

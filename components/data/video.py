@@ -9,6 +9,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ VIDEO_SUFFIXES = frozenset(
 """Names that promise a video."""
 FRAMES = 16  # sampled where nobody says how many
 MAXIMUM_FRAMES = 1024  # sampled at most
+MAXIMUM_VIDEO_PIXELS = 4 * MAXIMUM_PIXELS  # of all sampled frames together, as `cotam decode` takes them
 
 Found = list[tuple[int, NDArray[np.uint8]]]
 """When a frame is shown, in milliseconds, and its pixels."""
@@ -38,7 +40,8 @@ class Clip:
 
     Attributes:
         frames: uint8 (H, W, 3) each, all of one size, in the order in which they are shown.
-        times: when each is shown, in whole milliseconds since the first frame of the video; all zero for a folder.
+        times: when each is shown, in whole milliseconds since the first frame of the video, never falling; all zero for
+            a folder.
         total: how many frames the video has.
     """
 
@@ -63,7 +66,7 @@ def open_video(path: str | os.PathLike, count: int = FRAMES) -> Clip:
         count: how many, at most; a shorter video gives all its frames.
 
     Raises:
-        CotamError: it cannot be read, is no video, has no frames, or frames of several sizes.
+        CotamError: it cannot be read, is no video, has no frames, too many pixels, or frames of several sizes.
     """
     path = Path(path)
     clip = _open_folder(path, count) if path.is_dir() else _open_file(path, count)
@@ -83,7 +86,13 @@ def _open_folder(folder: Path, count: int) -> Clip:
     if not names:
         raise CotamError(f"{folder} has no frames: it holds no images; name a video, or a folder of its frames.")
     chosen = sample(len(names), count)
-    frames = [np.asarray(open_image(names[index])) for index in chosen]
+    frames: list[NDArray[np.uint8]] = []
+    for index in chosen:
+        frames.append(np.asarray(open_image(names[index])))
+        if len(frames) == 1:  # all others have its size, or are refused
+            _check_pixels(folder, frames[0].shape[1], frames[0].shape[0], len(chosen))
+        if frames[-1].shape != frames[0].shape:
+            break
     return Clip(frames, [0] * len(frames), len(names))
 
 
@@ -98,10 +107,13 @@ def _open_file(path: Path, count: int) -> Clip:
             stream.thread_type = "AUTO"
             if stream.codec_context.width * stream.codec_context.height > MAXIMUM_PIXELS:
                 raise CotamError(f"{path} has frames of more than {MAXIMUM_PIXELS} pixels; make it smaller first.")
+            size = stream.codec_context.width, stream.codec_context.height
             times, keys = _index(container, stream)
-            found = _by_seeking(container, stream, keys, [times[index] for index in sample(len(times), count)])
+            chosen = sample(len(times), count)
+            _check_pixels(path, *size, len(chosen))
+            found = _by_seeking(container, stream, keys, [times[index] for index in chosen])
         if found is None:
-            times, found = _by_counting(path, count)
+            times, found = _by_counting(path, size, count)
     except FileNotFoundError:
         raise CotamError(f"{path} does not exist.") from None
     except PermissionError as error:
@@ -110,7 +122,17 @@ def _open_file(path: Path, count: int) -> Clip:
         raise CotamError(f"{path} is not a video that can be read, or is damaged ({error.strerror}).") from None
     if not found:
         raise CotamError(f"{path} has no frames; record it again.")
-    return Clip([pixels for _, pixels in found], [max(0, when - times[0]) for when, _ in found], len(times))
+    # A damaged or joined file may say of a later frame that it is shown earlier: then it is shown at once.
+    shown = accumulate((max(0, when - times[0]) for when, _ in found), max)
+    return Clip([pixels for _, pixels in found], list(shown), len(times))
+
+
+def _check_pixels(path: Path, width: int, height: int, count: int) -> None:
+    if count * width * height > MAXIMUM_VIDEO_PIXELS:
+        raise CotamError(
+            f"{count} frames of {path} have more than {MAXIMUM_VIDEO_PIXELS} pixels together ({width} x {height} "
+            "each); take fewer (--frames), or make it smaller first."
+        )
 
 
 def _index(container, stream) -> tuple[list[int], list[int]]:
@@ -159,7 +181,7 @@ def _by_seeking(container, stream, keys: list[int], wanted: list[int]) -> Found 
     return found or None
 
 
-def _by_counting(path: Path, count: int) -> tuple[list[int], Found]:
+def _by_counting(path: Path, size: tuple[int, int], count: int) -> tuple[list[int], Found]:
     """When every frame is shown, and some of them: decoding all, twice, which works with any file and takes longest."""
     import av
 
@@ -170,6 +192,7 @@ def _by_counting(path: Path, count: int) -> tuple[list[int], Found]:
 
     times = [0 if frame.pts is None else _milliseconds(frame) for frame in decode()]
     chosen = set(sample(len(times), count))
+    _check_pixels(path, *size, len(chosen))
     return times, [(times[index], _pixels(frame)) for index, frame in enumerate(decode()) if index in chosen]
 
 

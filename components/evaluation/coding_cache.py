@@ -54,7 +54,7 @@ class CodingCache:
             limit: bytes; when there are more, the streams that were used longest ago are removed.
 
         Raises:
-            CotamError: it cannot be made, or is a file.
+            CotamError: it is a file, or in one. One that cannot be written to costs the cache, not the evaluation.
         """
         self.folder = Path(folder)
         self.limit = limit
@@ -63,8 +63,10 @@ class CodingCache:
         self._writes = True
         try:
             (self.folder / "locks").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise CotamError(f"{folder} cannot hold a cache ({error.strerror}); name another folder.") from None
+        except OSError as error:
+            self._give_up(error)
 
     def encode(
         self,
@@ -116,9 +118,17 @@ class CodingCache:
     def _locked(self, keys: Sequence[str]) -> Iterator[None]:
         """Keep other processes from coding the same images. In order, so that no two wait for each other."""
         with contextlib.ExitStack() as stack:
-            for stripe in sorted({key[:_STRIPES] for key in keys}):
-                stack.enter_context(FileLock(self.folder / "locks" / stripe))
+            try:
+                for stripe in sorted({key[:_STRIPES] for key in keys}) if self._writes else ():
+                    stack.enter_context(FileLock(self.folder / "locks" / stripe))
+            except OSError as error:
+                self._give_up(error)
             yield
+
+    def _give_up(self, error: OSError) -> None:
+        """Write no more, and say so."""
+        self._writes = False
+        print(f"{self.folder} cannot be written ({error.strerror}): coding goes on without it.", file=sys.stderr)
 
     def _read(self, key: str) -> bytes | None:
         """A stream; None if it is not there, or is damaged (and then no longer there)."""
@@ -129,7 +139,8 @@ class CodingCache:
             return None
         stream = content[_HASH:]
         if content[:_HASH] != _digest(key, stream):
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # used now: removed last
@@ -147,10 +158,9 @@ class CodingCache:
             temporary.write_bytes(_digest(key, stream) + stream)
             os.replace(temporary, path)
         except OSError as error:
-            self._writes = False
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            print(f"{self.folder} cannot be written ({error.strerror}): coding goes on without it.", file=sys.stderr)
+            self._give_up(error)
         if self._unswept is not None:
             self._unswept += len(stream) + _HASH
 

@@ -211,7 +211,7 @@ class CotamModel(lmms):
 
     def _say(self) -> None:
         """What has been coded so far, on standard error and in the report."""
-        if self.codec is None:
+        if self.codec is None or not self.coded:  # a process may have no requests
             return
         bits, pixels = map(sum, zip(*self.coded.values(), strict=True))
         found = {"pictures": len(self.coded), "bits": bits, "pixels": pixels, "bpp": bits / pixels}

@@ -48,7 +48,7 @@ def open_visuals(visuals: Any, frames: int, scenes: Path, question: str) -> Show
     Raises:
         CotamError: nothing is shown, or something that is neither; or a file cannot be read.
     """
-    visuals = [visuals] if isinstance(visuals, str | Image.Image) else list(visuals or ())
+    visuals = [visuals] if isinstance(visuals, str | Image.Image | np.ndarray) else list(visuals or ())
     if not visuals:
         raise CotamError(f"{question} has no picture; cotam answers questions about pictures.")
     visuals = [_file(visual, scenes) if isinstance(visual, str) else visual for visual in visuals]

@@ -6,8 +6,8 @@ The alias `champion` moves to a version when all of this holds:
 2. the whole interval lies below the champion's BD-rate: better, and not by chance;
 3. nobody has rolled it back.
 
-The first version of a model with a BD-rate is its champion. A version on other benchmarks cannot be compared, so it
-replaces nobody; `cotam rollback --to` moves the alias by hand.
+The first version of a model is its champion, and gives way to the first that has a BD-rate. A version on other
+benchmarks cannot be compared, so it replaces nobody; `cotam rollback --to` moves the alias by hand.
 """
 
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def judge(challenger: Mapping[str, str], champion: Mapping[str, str] | None) -> 
 def promote(client, name: str, version: str) -> Verdict:
     """Make `version` of the model `name` its champion if the rule says so, and write down what it said."""
     champion = current(client, name)
-    if champion is not None and champion.version == version:
+    if champion is not None and str(champion.version) == version:  # a store without a server has whole numbers
         return Verdict(True, "it is the champion")
     challenger = client.get_model_version(name, version)
     verdict = judge(challenger.tags, champion.tags if champion else None)

@@ -1,7 +1,8 @@
 """Which codecs and adapters are kept: versions in MLflow's model registry, as plain safetensors folders.
 
-Registering is idempotent: a version carries the hash of its files, and the same files are never registered twice. The
-alias `champion` names the version to use, and moves by the rule in `promotion.py`.
+Registering is idempotent: a version carries the hash of its files, and the same files are never registered twice; of
+those that are known, what was measured (BD-rates, and on which benchmarks) is brought up to date. The alias
+`champion` names the version to use, and moves by the rule in `promotion.py`.
 """
 
 import json
@@ -68,7 +69,7 @@ def candidates(root: Path, revision: str = "") -> Iterator[Candidate]:
         found = summary["codecs"][codec]
         weights = resolve(settings.codec[codec].weights)
         # Negated: what JPEG costs more is what the codec saves, and the interval's lower end is then the upper one.
-        cost, highest = (_mean_negated(found, settings.mllms, end) for end in ("value", "low"))
+        cost, highest = _mean_negated(found, settings.mllms)
         tags = {**origin, "bd_rate_of": f"this codec against {YARDSTICK}, sign as in negated BD-rate"}
         yield Candidate(f"cotam-codec-{codec}", weights, cost, tags, highest)
         for mllm in settings.mllms:
@@ -106,8 +107,10 @@ def register(found: Candidate, uri: str, run_id: str | None = None) -> Registere
         versions = client.search_model_versions(f"name = '{found.name}'")
         version = next((v for v in versions if v.tags.get("content_hash") == content), None)
         new = version is None
-        if new:
+        if version is None:
             version = _create(client, found, content, run_id)
+        else:
+            _update(client, found, version)
         verdict = promote(client, found.name, str(version.version))
     except MlflowException as error:
         raise CotamError(f"MLflow at {uri} did not register {found.name}: {error.message}") from error
@@ -119,10 +122,14 @@ def _bd_rate(found: Mapping[str, Any], method: str, mllm: str, end: str) -> floa
     return rate[end] if rate else None
 
 
-def _mean_negated(found: Mapping[str, Any], mllms: Sequence[str], end: str) -> float | None:
-    rates = [_bd_rate(found, YARDSTICK, mllm, end) for mllm in mllms]
-    known = [-rate for rate in rates if rate is not None]
-    return sum(known) / len(known) if known else None
+def _mean_negated(found: Mapping[str, Any], mllms: Sequence[str]) -> tuple[float | None, float | None]:
+    """The mean over the MLLMs that have a BD-rate, and its upper end if each of those has an interval."""
+    values, ends = ([_bd_rate(found, YARDSTICK, mllm, end) for mllm in mllms] for end in ("value", "low"))
+    known = [(-value, end) for value, end in zip(values, ends, strict=True) if value is not None]
+    if not known:
+        return None, None
+    mean = sum(value for value, _ in known) / len(known)
+    return mean, None if None in (end for _, end in known) else -sum(end for _, end in known) / len(known)
 
 
 def _ensure_model(client, name: str) -> None:
@@ -143,10 +150,29 @@ def _create(client, found: Candidate, content: str, run_id: str | None):
         run_id = client.create_run(experiment_id, run_name=f"register {found.name}").info.run_id
     client.log_artifacts(run_id, str(found.folder), f"models/{found.name}")
     source = f"{client.get_run(run_id).info.artifact_uri}/models/{found.name}"
-    rates = {"bd_rate": found.bd_rate, "bd_rate_high": found.high}
-    tags = {"content_hash": content, **{key: "" if rate is None else str(rate) for key, rate in rates.items()}}
-    tags |= found.tags
+    tags = {"content_hash": content, **_measured(found), **found.tags}
     version = client.create_model_version(found.name, source, run_id, tags=tags)
     if own_run:
         client.set_terminated(run_id)
     return version
+
+
+def _update(client, found: Candidate, version) -> None:
+    """Give a version what has been measured of its files since; what a run without a report knows takes nothing away.
+
+    Where it comes from (its revision and data) stays: the files were made then.
+    """
+    if found.bd_rate is None:
+        return
+    scores = {key: value for key, value in found.tags.items() if key == "benchmarks" or key.startswith("bd_rate")}
+    for key, value in (_measured(found) | scores).items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(found.name, version.version, key, value)
+    for key in version.tags.keys() - scores.keys():
+        if key.startswith("bd_rate."):  # of a benchmark that is no longer asked
+            client.delete_model_version_tag(found.name, version.version, key)
+
+
+def _measured(found: Candidate) -> dict[str, str]:
+    rates = {"bd_rate": found.bd_rate, "bd_rate_high": found.high}
+    return {key: "" if rate is None else str(rate) for key, rate in rates.items()}

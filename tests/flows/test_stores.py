@@ -136,6 +136,12 @@ def test_a_host_that_is_no_address_is_one_sentence(host):
         service_options.checked(host=host)
 
 
+@pytest.mark.parametrize("host", ["::1", "2001:db8::5"])
+def test_an_address_of_ipv6_is_one_sentence(host):
+    with pytest.raises(CotamError, match="is an IPv6 address; the services listen on IPv4 only"):
+        service_options.checked(host=host)
+
+
 def test_whoever_lets_others_in_asks_for_a_password():
     assert service_options.checked(host="192.0.2.1").auth
     assert not service_options.checked(postgres=True).auth
