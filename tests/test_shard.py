@@ -12,7 +12,6 @@ import tarfile
 from contextlib import contextmanager
 
 import pytest
-from filelock import FileLock
 
 from components.cli import main
 from components.data import shard_folder
@@ -175,12 +174,24 @@ def test_a_changed_source_is_not_mixed_with_unfinished_shards(tmp_path):
     assert sha256_tree(tmp_path / "out") == sha256_tree(tmp_path / "afresh")
 
 
+HOLD = """
+import sys
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
 def test_two_runs_do_not_write_one_folder(tmp_path):
-    work = tmp_path / ".out.shards.tmp"
+    work, source = tmp_path / ".out.shards.tmp", folder_of(tmp_path / "in", 2)
     work.mkdir()
-    with FileLock(work / "lock"), pytest.raises(CotamError, match="Another run is writing"):
-        shard_folder(folder_of(tmp_path / "in", 2), tmp_path / "out")
-    assert shard_folder(tmp_path / "in", tmp_path / "out")["images"] == 2
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(work / "lock")], **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(CotamError, match="Another run is writing"):
+            shard_folder(source, tmp_path / "out")
+        other.stdin.close()
+    assert shard_folder(source, tmp_path / "out")["images"] == 2
 
 
 @pytest.mark.parametrize(
