@@ -176,6 +176,7 @@ def test_a_changed_source_is_not_mixed_with_unfinished_shards(tmp_path):
 
 HOLD = """
 import sys
+from filelock import FileLock
 with FileLock(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
