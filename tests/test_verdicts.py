@@ -10,7 +10,16 @@ from components.evaluation.variant_results import RATE, Estimate, Reader, over_s
 from components.files import write_json
 from components.reporting.ablation_page import render
 from components.reporting.ablation_summary import print_verdicts, summarise
-from components.reporting.verdicts import FAILS, HOLDS, MISSING, NOISE, Expectation, find_verdicts
+from components.reporting.verdicts import (
+    FAILS,
+    HOLDS,
+    INCOMPARABLE,
+    MISSING,
+    NOISE,
+    SHOWN,
+    Expectation,
+    find_verdicts,
+)
 from components.variants import runs
 
 IMAGES, QUALITIES = 60, ["0", "1", "2", "3"]
@@ -88,11 +97,12 @@ def test_a_claim_holds_fails_or_is_within_noise(found):
     add("full", 0.15)
     add("high-only", 0.05)
     add("low-only", 0.0)
+    add("no-warmup", 0.15)
     assert verdict(results(), settings, "C12").verdict == HOLDS
     add("low-only", 0.3)
     claim = verdict(results(), settings, "C12")
     assert claim.verdict == FAILS
-    assert [one.verdict for one in claim.comparisons] == [HOLDS, FAILS]
+    assert [one.verdict for one in claim.comparisons] == [HOLDS, FAILS, HOLDS]
     add("low-only", 0.15)
     assert verdict(results(), settings, "C12").verdict == NOISE
 
@@ -112,6 +122,58 @@ def test_nothing_at_all_is_no_crash(tmp_path):
     results = Reader(10, SEED).results(tmp_path, runs(settings), [PAIR])
     assert {one.verdict for one in find_verdicts(results, settings)} == {MISSING}
     assert "cotam ablations" in render(summarise(results, settings, runs(settings)))
+
+
+def test_no_adapter_collapses_only_below_the_codec_alone(found):
+    add, results, settings = found
+    add("full", 0.15)
+    for shift, said in ((-0.15, HOLDS), (0.05, FAILS)):
+        add("no-adapter", shift)
+        [one] = [c for c in verdict(results(), settings, "C11").comparisons if "codec alone" in c.what]
+        assert one.verdict == said
+
+
+def test_noise_over_benchmarks_is_no_uneven_loss(found):
+    add, results, settings = found
+    add("full", 0.15)
+    add("no-reconstruction", 0.05)
+    [one] = [c for c in verdict(results(), settings, "C11").comparisons if "more than on MME" in c.what]
+    read = results()
+    gains = {name: read.gain("full", "no-reconstruction", name)[0] for name in ("textvqa", "seedbench", "mme")}
+    assert one.estimate.value == pytest.approx((gains["textvqa"] + gains["seedbench"]) / 2 - gains["mme"])
+    assert one.verdict == NOISE
+
+
+def test_both_baselines_are_compared_in_bits(found):
+    add, results, settings = found
+    add("full", 0.15)
+    add("bridge-d1", 0.15, factor=1.25)
+    add("icmh-adapt", 0.15, factor=0.8)
+    by_name = {one.what: one for one in verdict(results(), settings, "C7").comparisons}
+    assert by_name["bits saved, CoTAM against Bridge-d1"].estimate.value == pytest.approx(20, abs=1)
+    assert by_name["bits saved, CoTAM against ICMH-Adapt"].verdict == FAILS
+
+
+def test_curves_that_share_nothing_are_not_comparable(found):
+    add, results, settings = found
+    add("full", 0.15)
+    add("bridge-d1", 0.15, factor=1000)
+    claim = verdict(results(), settings, "C1")
+    assert claim.verdict == INCOMPARABLE
+    assert "not comparable" in render(summarise(results(), settings, runs(settings)))
+
+
+def test_what_is_only_shown_decides_nothing(found):
+    add, results, settings = found
+    add("full", 0.15)
+    shown = [one for one in verdict(results(), settings, "C22").comparisons if one.verdict == SHOWN]
+    assert [one.missing for one in shown] == ["no-guidance"]
+
+
+def test_high_resolution_is_named_as_not_measured(found):
+    _, results, settings = found
+    claim = verdict(results(), settings, "C13")
+    assert claim.verdict == MISSING and "high-resolution" in claim.comparisons[0].missing
 
 
 def test_cross_level_questions_suffer_most(found):
@@ -184,7 +246,9 @@ def test_results_of_other_benchmarks_are_refused(found):
         ((0, -1, 1), -2, 2, HOLDS),
         ((0, -3, 1), -2, 2, NOISE),
         ((5, 3, 6), -2, 2, FAILS),
-        ((np.nan, 0, 0), 0, np.inf, NOISE),
+        ((np.nan, 0, 0), 0, np.inf, INCOMPARABLE),
+        ((1, 0.5, np.nan), 0, np.inf, NOISE),
+        ((-1, -2, -0.5), -np.inf, np.inf, SHOWN),
     ],
 )
 def test_the_rule(values, low, high, said):
@@ -205,7 +269,7 @@ def test_the_page_and_the_terminal_show_every_claim(found):
     console = Console(record=True, width=160)
     print_verdicts(summary, console)
     said = console.export_text()
-    for claim in ("C1", "C2", "C9", "C11", "C12", "C14", "C20", "C21", "C22"):
+    for claim in ("C1", "C2", "C7", "C9", "C11", "C12", "C13", "C14", "C20", "C21", "C22"):
         assert f'id="claim-{claim}"' in page
         assert claim in said
     assert page.count("<svg") == 3

@@ -143,6 +143,6 @@ def text(estimate: dict[str, float | None] | None, unit: str, missing: str = "")
     if estimate is None:
         return f"no results of {missing}"
     if estimate["value"] is None:
-        return "not defined"
+        return "not comparable: the curves share too little"
     ends = "no interval" if estimate["low"] is None else f"{estimate['low']:+.1f} to {estimate['high']:+.1f}"
     return f"{estimate['value']:+.1f} {unit} ({ends})"
