@@ -7,7 +7,7 @@ from components import config
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import LEVELS
 from components.evaluation.variant_results import RATE, Estimate, Reader, over_seeds
-from components.files import write_json
+from components.files import read_json, write_json
 from components.reporting.ablation_page import render
 from components.reporting.ablation_summary import print_verdicts, summarise
 from components.reporting.verdicts import (
@@ -24,7 +24,7 @@ from components.variants import runs
 
 IMAGES, QUALITIES = 60, ["0", "1", "2", "3"]
 SEED = config.load().seed
-PAIR = ("elic", "micro-llava")
+OVERRIDES = {"evaluation.qualities": "[0, 1, 2, 3]"}
 ORDER = {"low": 0, "high": 1, "cross": 2}
 
 
@@ -74,16 +74,19 @@ def found(tmp_path):
     write_json(tmp_path / "results/rate/elic/rates.json", rates)
     style = {"bench": {"questions": questions(), "scores": scores}}
     write_json(tmp_path / "results/scores/elic-micro-llava/scores.json", {"styles": style})
-    settings = config.load()
+    settings = config.load(overrides=OVERRIDES)
+    known = {run.name: run for run in runs(settings)}
 
     def add(variant, shift, seeds=(SEED,), factor=1.0, drops=(0.25, 0.25, 0.45), **changes):
         for seed in seeds:
-            content = {"rates": images | {"files": files(factor)}, "questions": questions()}
+            run = known[f"{variant}-{seed}"]
+            content = {key: getattr(run, key) for key in ("method", "receive", "codec", "mllm")}
+            content |= {"rates": images | {"files": files(factor)}, "questions": questions()}
             content |= {"scores": answers(shift, seed, drops)} | changes
             write_json(tmp_path / f"results/variants/{variant}-{seed}/scores.json", content)
 
     def results():
-        return Reader(200, SEED).results(tmp_path, runs(settings), [PAIR])
+        return Reader(200, SEED).results(tmp_path, runs(settings), settings)
 
     return add, results, settings
 
@@ -119,7 +122,7 @@ def test_a_missing_variant_is_named(found):
 
 def test_nothing_at_all_is_no_crash(tmp_path):
     settings = config.load()
-    results = Reader(10, SEED).results(tmp_path, runs(settings), [PAIR])
+    results = Reader(10, SEED).results(tmp_path, runs(settings), settings)
     assert {one.verdict for one in find_verdicts(results, settings)} == {MISSING}
     assert "cotam ablations" in render(summarise(results, settings, runs(settings)))
 
@@ -230,11 +233,37 @@ def test_a_variant_without_training_stands_beside_every_seed(found):
         read.gain("full", "low-only")
 
 
-def test_results_of_other_benchmarks_are_refused(found):
-    add, results, _ = found
-    add("full", 0.1, questions=[question | {"id": "x"} for question in questions()])
-    with pytest.raises(Exception, match="is about other benchmarks than the rest"):
-        results()
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"questions": [question | {"id": "x"} for question in questions()]}, "made on other benchmarks"),
+        ({"questions": [question | {"image": "x"} for question in questions()]}, "made on other benchmarks"),
+        ({"codec": "dcae"}, "made with other settings"),
+        ({"scores": {q: [1] * (3 * IMAGES) for q in QUALITIES[:3]}}, "made with other settings"),
+    ],
+)
+def test_stale_results_are_passed_over_and_named(found, changes, why):
+    add, results, settings = found
+    add("full", 0.1)
+    add("no-guidance", 0.1, **changes)
+    read = results()
+    assert read.stale == {f"no-guidance-{SEED}": why} and read.runs.keys() == {"full"}
+    summary = summarise(read, settings, runs(settings))
+    assert "no-guidance" in summary["missing"] and summary["stale"] == read.stale
+    assert f"The results of no-guidance-{SEED} are stale and passed over: they were {why}." in render(summary)
+    assert "no-guidance (stale)" in {one.missing for one in verdict(read, settings, "C11").comparisons}
+
+
+def test_a_stale_main_run_is_passed_over(found, tmp_path):
+    add, results, settings = found
+    add("full", 0.1)
+    rates = tmp_path / "results/rate/elic/rates.json"
+    content = read_json(rates)
+    content["styles"]["bench"]["images"][0] = "another"
+    write_json(rates, content)
+    read = results()
+    assert list(read.stale) == ["elic-micro-llava"] and not read.grounds
+    assert render(summarise(read, settings, runs(settings)))
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def summarise(results: Results, settings: Settings, runs: Sequence[Run]) -> dict
         "claims": [verdict.as_json() for verdict in find_verdicts(results, settings)],
         "variants": variants,
         "missing": missing,
+        "stale": results.stale,
         "anchors": {f"{codec}-{mllm}": _alone(ground) for (codec, mllm), ground in results.grounds.items()},
         "seeds_wanted": sorted({run.seed for run in runs}),
     }
@@ -136,6 +137,8 @@ def print_verdicts(found: dict[str, Any], console: Console) -> None:
     console.print(rates)
     if found["missing"]:
         console.print(f"No results of {', '.join(found['missing'])}.")
+    for name, why in found["stale"].items():
+        console.print(f"The results of {name} are stale and passed over: they were {why}.")
 
 
 def text(estimate: dict[str, float | None] | None, unit: str, missing: str = "") -> str:

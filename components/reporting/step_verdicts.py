@@ -12,12 +12,11 @@ from components.variants import runs
 
 
 def run(inputs: StepInputs) -> None:
-    """Compare all variants that have results; those without are named."""
+    """Compare all variants that have results; those without, or with stale ones, are named."""
     params = inputs.params
     settings = config.load(inputs.paths.root / "params.yaml")
-    pairs = [(codec, mllm) for codec in params.codecs for mllm in params.mllms]
     every = runs(settings)
-    results = Reader(params.evaluation.bootstrap, params.seed).results(inputs.paths.root, every, pairs)
+    results = Reader(params.evaluation.bootstrap, params.seed).results(inputs.paths.root, every, settings)
     found = summarise(results, settings, every)
     write_json(inputs.out / "verdicts.json", found)
     atomic_write(inputs.out / "index.html", render(found))
