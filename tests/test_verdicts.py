@@ -116,7 +116,7 @@ def test_a_missing_variant_is_named(found):
     claim = verdict(results(), settings, "C9")
     assert claim.verdict == MISSING
     assert [one.missing for one in claim.comparisons] == ["cotam-ft", "cotam-ft", "bridge-d3"]
-    summary = summarise(results(), settings, runs(settings))
+    summary = summarise(results(), settings)
     assert "bridge-d3" in summary["missing"] and "full" not in summary["missing"]
 
 
@@ -124,7 +124,7 @@ def test_nothing_at_all_is_no_crash(tmp_path):
     settings = config.load()
     results = Reader(10, SEED).results(tmp_path, runs(settings), settings)
     assert {one.verdict for one in find_verdicts(results, settings)} == {MISSING}
-    assert "cotam ablations" in render(summarise(results, settings, runs(settings)))
+    assert "cotam ablations" in render(summarise(results, settings))
 
 
 def test_no_adapter_collapses_only_below_the_codec_alone(found):
@@ -163,7 +163,7 @@ def test_curves_that_share_nothing_are_not_comparable(found):
     add("bridge-d1", 0.15, factor=1000)
     claim = verdict(results(), settings, "C1")
     assert claim.verdict == INCOMPARABLE
-    assert "not comparable" in render(summarise(results(), settings, runs(settings)))
+    assert "not comparable" in render(summarise(results(), settings))
 
 
 def test_what_is_only_shown_decides_nothing(found):
@@ -248,10 +248,23 @@ def test_stale_results_are_passed_over_and_named(found, changes, why):
     add("no-guidance", 0.1, **changes)
     read = results()
     assert read.stale == {f"no-guidance-{SEED}": why} and read.runs.keys() == {"full"}
-    summary = summarise(read, settings, runs(settings))
+    summary = summarise(read, settings)
     assert "no-guidance" in summary["missing"] and summary["stale"] == read.stale
     assert f"The results of no-guidance-{SEED} are stale and passed over: they were {why}." in render(summary)
     assert "no-guidance (stale)" in {one.missing for one in verdict(read, settings, "C11").comparisons}
+
+
+def test_the_page_says_what_intervals_are_over(found):
+    add, results, settings = found
+    alone, seeds = "Intervals are over images alone", "over training seeds"
+    add("full", 0.15)
+    page = render(summarise(results(), settings))
+    assert alone in page and seeds not in page and "first guesses" not in page
+    add("full", 0.15, settings.more_seeds)
+    add("icmh-adapt", 0.1)
+    page = render(summarise(results(), settings))
+    assert alone not in page and seeds in page
+    assert "tuned codecs (icmh-adapt) are trained" in page and "first guesses" in page
 
 
 def test_a_stale_main_run_is_passed_over(found, tmp_path):
@@ -263,7 +276,7 @@ def test_a_stale_main_run_is_passed_over(found, tmp_path):
     write_json(rates, content)
     read = results()
     assert list(read.stale) == ["elic-micro-llava"] and not read.grounds
-    assert render(summarise(read, settings, runs(settings)))
+    assert render(summarise(read, settings))
 
 
 @pytest.mark.parametrize(
@@ -293,7 +306,7 @@ def test_the_page_and_the_terminal_show_every_claim(found):
     add("full", 0.15)
     add("no-adapter", 0.0)
     add("bridge-d1", 0.1, drops=(0.3, 0.2, 0.4))
-    summary = summarise(results(), settings, runs(settings))
+    summary = summarise(results(), settings)
     page = render(summary)
     console = Console(record=True, width=160)
     print_verdicts(summary, console)

@@ -13,19 +13,17 @@ from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import LEVELS, MEAN
 from components.evaluation.variant_results import RATE, SCORE, Estimate, Ground, Measured, Results, over_seeds
 from components.reporting.verdicts import TOLERANCE, find_verdicts
-from components.variants import Run
 
 SCHEMA = 1
 COLUMNS = (MEAN, *BENCHMARKS)
 
 
-def summarise(results: Results, settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
+def summarise(results: Results, settings: Settings) -> dict[str, Any]:
     """Everything that the page shows.
 
     Args:
-        results: of those runs that have any.
+        results: of the runs that have any.
         settings: which claims are about which variants, and what each variant changes.
-        runs: all that the settings ask for.
     """
     variants = {name: _variant(results, name, settings) for name in settings.variants}
     missing = [name for name, entry in variants.items() if not entry["seeds"]]
@@ -38,7 +36,6 @@ def summarise(results: Results, settings: Settings, runs: Sequence[Run]) -> dict
         "missing": missing,
         "stale": results.stale,
         "anchors": {f"{codec}-{mllm}": _alone(ground) for (codec, mllm), ground in results.grounds.items()},
-        "seeds_wanted": sorted({run.seed for run in runs}),
     }
 
 
