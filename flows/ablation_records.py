@@ -55,7 +55,8 @@ class VariantRecords:
         try:
             client.log_batch(self.parent, tags={f"claim.{claim['id']}": claim["verdict"] for claim in found["claims"]})
             for run in (run for run in self.runs if run.name in ended):
-                points = list(_points(found["variants"][run.variant]))
+                entry = found["variants"][run.variant]
+                points = list(_points(entry.get("by_seed", {}).get(str(run.seed), entry)))
                 client.log_batch(self.ids[run.name], metrics=points)
         except httpx.HTTPError as error:
             logger.warning("MLflow at %s did not take the verdicts: %s", self.uri, error)

@@ -267,6 +267,17 @@ def test_the_page_says_what_intervals_are_over(found):
     assert "tuned codecs (icmh-adapt) are trained" in page and "first guesses" in page
 
 
+def test_every_seed_has_its_own_numbers(found):
+    add, results, settings = found
+    other = settings.more_seeds[0]
+    add("full", 0.15)
+    add("full", 0.05, [other])
+    entry = summarise(results(), settings)["variants"]["full"]
+    gains = [entry["by_seed"][str(seed)]["bd_score"]["mean"]["value"] for seed in (SEED, other)]
+    assert gains[0] > gains[1] + 1 and entry["bd_score"]["mean"]["value"] == pytest.approx(sum(gains) / 2)
+    assert len(entry["by_seed"][str(other)]["curve"]) == len(QUALITIES)
+
+
 def test_a_stale_main_run_is_passed_over(found, tmp_path):
     add, results, settings = found
     add("full", 0.1)

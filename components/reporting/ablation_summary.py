@@ -1,7 +1,7 @@
 """verdicts.json: what every variant found, and what became of every claim (docs/ablations.md describes its keys)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,7 @@ def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
         "levels": None,
         "curve": None,
         "categories": None,
+        "by_seed": {},
     }
     if not seeds:
         return found
@@ -62,13 +63,25 @@ def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
         return found
     run = results.about[name]
     found["anchor"] = f"{run.codec}-{run.mllm}"
-    for kind in (RATE, SCORE):
-        found[kind] = {column: asdict(Estimate.of(results.gain(name, on=column, kind=kind))) for column in COLUMNS}
+    found |= _gains(results, name)
+    if len(seeds) > 1:
+        for seed in seeds:
+            one = results.runs[name][seed]
+            of_seed = _gains(replace(results, runs={name: {seed: one}}), name)
+            found["by_seed"][str(seed)] = of_seed | {"curve": _curve([one], results.seed)}
     found["levels"] = {
         level: asdict(Estimate.of(results.gain(name, on=level, of_levels=True))) for level in LEVELS
     }
     found["categories"] = _category_gains(measured, ground)
     return found
+
+
+def _gains(results: Results, name: str) -> dict[str, Any]:
+    """BD-rate and BD-score against its codec alone, per benchmark and for the mean."""
+    return {
+        kind: {column: asdict(Estimate.of(results.gain(name, on=column, kind=kind))) for column in COLUMNS}
+        for kind in (RATE, SCORE)
+    }
 
 
 def _curve(measured: Sequence[Measured], seed: int) -> list[dict[str, Any]]:

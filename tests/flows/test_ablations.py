@@ -143,11 +143,16 @@ def test_a_failed_run_is_told_no_numbers(monkeypatch):
     monkeypatch.setattr(ablation_records, "TrackingClient", Client)
     records = ablation_records.VariantRecords.__new__(ablation_records.VariantRecords)
     records.uri, records.parent, records.ids = "", "parent", {f"full-{SEED}": "good", f"high-only-{SEED}": "failed"}
+    other = config.load().more_seeds[0]
+    records.ids[f"full-{other}"] = "other seed"
     records.runs = [run for run in runs(config.load()) if run.name in records.ids]
     entry = {"bd_rate": {"mean": {"value": -1.0, "low": None, "high": None}}, "bd_score": None, "curve": None}
-    found = {"claims": [], "variants": dict.fromkeys(("full", "high-only"), entry)}
-    records.add_verdicts(found, {f"full-{SEED}"})
-    assert logged.keys() == {"parent", "good"} and logged["good"]["metrics"][0]["value"] == -1.0
+    of_other = {"bd_rate": {"mean": {"value": -2.0, "low": None, "high": None}}, "bd_score": None, "curve": None}
+    found = {"claims": [], "variants": {"full": entry | {"by_seed": {str(other): of_other}}, "high-only": entry}}
+    records.add_verdicts(found, {f"full-{SEED}", f"full-{other}"})
+    assert logged.keys() == {"parent", "good", "other seed"}
+    values = {run: logged[run]["metrics"][0]["value"] for run in ("good", "other seed")}
+    assert values == {"good": -1.0, "other seed": -2.0}  # each its own
 
 
 def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, variants_project):
