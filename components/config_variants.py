@@ -19,25 +19,40 @@ class Method:
     Attributes:
         trains: components/training/methods has a module for it, called after it with underscores.
         adapter: it has CoTAM's adapter, which `receive` and the section `adapter` speak of.
+        adapter_keys: of the section `adapter`, where it has one; None: all of them.
         own_codec: it changes the codec too, so its streams are its own.
         deps: what its training reads beside shards and models.
+        baselines: the parts of the section `baselines` that its training reads.
     """
 
     trains: bool = True
     adapter: bool = False
+    adapter_keys: tuple[str, ...] | None = None
     own_codec: bool = False
     deps: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
+
+    @property
+    def continues_main_run(self) -> bool:
+        """Whether its training starts from the main run's adapter."""
+        return any(path.startswith("results/joint/") for path in self.deps)
 
 
 METHODS: dict[str, Method] = {
     "cotam": Method(adapter=True),
-    "cotam-ft": Method(adapter=True, own_codec=True, deps=("results/joint/{codec}-{mllm}/adapter",)),
-    "bridge-d1": Method(deps=("data/scenes",)),
-    "bridge-d3": Method(own_codec=True, deps=("data/scenes",)),
-    "icmh-adapt": Method(own_codec=True),
-    "mft": Method(deps=("data/scenes",)),
-    "mft-full": Method(deps=("data/scenes",)),
-    "cft": Method(own_codec=True, deps=("data/scenes",)),
+    "cotam-ft": Method(
+        adapter=True,
+        adapter_keys=("lambda_low", "lambda_high", "qualities", "draws", "held_out"),
+        own_codec=True,
+        deps=("results/joint/{codec}-{mllm}/adapter",),
+        baselines=("tuning",),
+    ),
+    "bridge-d1": Method(deps=("data/scenes",), baselines=("bridge",)),
+    "bridge-d3": Method(own_codec=True, deps=("data/scenes",), baselines=("bridge", "tuning")),
+    "icmh-adapt": Method(own_codec=True, baselines=("modulation", "tuning")),
+    "mft": Method(deps=("data/scenes",), baselines=("mllm_tuning",)),
+    "mft-full": Method(deps=("data/scenes",), baselines=("mllm_tuning",)),
+    "cft": Method(own_codec=True, deps=("data/scenes",), baselines=("cft", "mllm_tuning", "tuning")),
     "avif": Method(trains=False),
 }
 """A baseline begins with a line here (docs/adding-a-method.md)."""
@@ -85,6 +100,11 @@ def contradiction(name: str, variants: Mapping[str, Variant], settings: Mapping[
         named = getattr(one, key)
         if named is not None and named not in settings[key]:
             return f"{key} names {named}, but there is no {key}.{named}"
+        if named is not None and method.continues_main_run and named not in settings[f"{key}s"]:
+            return (
+                f"{key} names {named}, but {one.method} starts from the main run's adapter, and {key}s of the main "
+                f"run does not list {named}"
+            )
     if not method.trains:
         for key in ("codec", "guidance", "adapter", "baselines"):
             if getattr(one, key):
@@ -93,6 +113,17 @@ def contradiction(name: str, variants: Mapping[str, Variant], settings: Mapping[
         return f"receive says what becomes of CoTAM's adapter, which {one.method} does not have"
     if one.adapter and not method.adapter:
         return f"adapter has no meaning for {one.method}, which has no such adapter (its knobs are in baselines)"
+    if one.receive != "full" and method.own_codec:
+        return f"receive must be full for {one.method}, whose codec and adapter learn together"
+    for key in one.adapter:
+        if method.adapter_keys is not None and key not in method.adapter_keys:
+            return f"adapter.{key} has no meaning for {one.method}, whose adapter is the main run's to begin with"
+    for key in one.baselines:
+        if key not in method.baselines:
+            reads = f"of baselines it reads {' and '.join(method.baselines)}" if method.baselines else "it reads none"
+            return f"baselines.{key} has no meaning for {one.method}; {reads}"
+    if "tower" in one.guidance:
+        return "guidance.tower must be the same for all variants; change it in guidance"
     if one.receive == "picture":
         for key in ("adapter", "adapter_of"):
             if getattr(one, key):
@@ -108,12 +139,15 @@ def contradiction(name: str, variants: Mapping[str, Variant], settings: Mapping[
     for key in one.evaluation:
         if key not in OWN_EVALUATION and key in settings["evaluation"]:
             return f"evaluation.{key} must be the same for all variants; change it in evaluation"
+        used = "avif_qualities" if one.method == "avif" else "qualities"
+        if key != used:
+            return f"evaluation.{key} has no meaning for {one.method}, whose qualities are in evaluation.{used}"
     if one.adapter_of is not None:
-        return _wrong_sharing(name, variants)
+        return _wrong_sharing(name, variants, settings)
     return None
 
 
-def _wrong_sharing(name: str, variants: Mapping[str, Variant]) -> str | None:
+def _wrong_sharing(name: str, variants: Mapping[str, Variant], settings: Mapping[str, Any]) -> str | None:
     one, other = variants[name], variants.get(variants[name].adapter_of)
     if other is None:
         return f"adapter_of names {one.adapter_of}, which is no variant"
@@ -126,7 +160,8 @@ def _wrong_sharing(name: str, variants: Mapping[str, Variant]) -> str | None:
     for side, of in ((one.method, name), (other.method, one.adapter_of)):
         if side != "cotam":
             return f"adapter_of is for variants of cotam, whose codec is frozen; {of} is of {side}"
+    default = {"codec": settings["codecs"][0], "mllm": settings["mllms"][0], "receive": "full"}
     for key, what in (("codec", "another codec"), ("mllm", "the tower of another MLLM"), ("receive", "another use")):
-        if getattr(one, key) != getattr(other, key):
+        if (getattr(one, key) or default[key]) != (getattr(other, key) or default[key]):
             return f"adapter_of names {one.adapter_of}, whose adapter is for {what} ({key})"
     return None

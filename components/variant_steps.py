@@ -77,7 +77,10 @@ VERDICTS = Step(
     name="verdicts",
     module="components.reporting.step_verdicts",
     summary="hold every claim of the paper's ablations against what was found",
-    params=("codecs", "evaluation.bootstrap", "guidance", "mllms", "more_seeds", "seed", "threads", "variants"),
+    params=(
+        *("adapter.warmup_epochs", "codecs", "evaluation.avif_qualities", "evaluation.bootstrap"),
+        *("evaluation.qualities", "guidance", "mllms", "more_seeds", "seed", "threads", "variants"),
+    ),
     deps=("components/reporting/templates", "results/rate", "results/scores", "results/variants"),
     out="results/ablations",
     outs=("index.html",),

@@ -49,13 +49,14 @@ class VariantRecords:
         """The MLflow run that a stage belongs to; None for a stage of the main pipeline, or of nobody's here."""
         return self.ids.get(stage.rpartition("@")[2])
 
-    def add_verdicts(self, found: Mapping[str, Any]) -> None:
-        """Log what the variants came to on their runs, and the verdicts as tags of the flow's run."""
+    def add_verdicts(self, found: Mapping[str, Any], ended: set[str]) -> None:
+        """Log what the variants came to on the runs that `ended` well, and the verdicts as tags of the flow's run."""
         client = TrackingClient(self.uri)
         try:
             client.log_batch(self.parent, tags={f"claim.{claim['id']}": claim["verdict"] for claim in found["claims"]})
-            for run in self.runs:
-                points = list(_points(found["variants"][run.variant]))
+            for run in (run for run in self.runs if run.name in ended):
+                entry = found["variants"][run.variant]
+                points = list(_points(entry.get("by_seed", {}).get(str(run.seed), entry)))
                 client.log_batch(self.ids[run.name], metrics=points)
         except httpx.HTTPError as error:
             logger.warning("MLflow at %s did not take the verdicts: %s", self.uri, error)

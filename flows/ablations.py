@@ -9,6 +9,7 @@ to date. A stage that fails is tried again; what does not depend on it goes on; 
 """
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from components.errors import CotamError
 from components.files import atomic_write, read_json
 from components.locks import die_with_parent
 from components.paths import ROOT
-from components.variants import Run, choose
+from components.variants import SCORED, Run, choose
 from flows import workspace
 from flows.ablation_records import VariantRecords, claim_tables, ended_well
 from flows.dvc_graph import MAIN, Stage, read_graph
@@ -92,13 +93,14 @@ def _run(
     status, files, states, results = "FAILED", [], {}, checkout / "results/ablations"
     try:
         states = run_stages(stages, lambda stage: _job(checkout, uri, records.run_of(stage.name) or parent), retries)
+        _remove_old(checkout, chosen, ended_well(states))
         last = [stage for stage in read_graph(checkout, (ABLATIONS,)) if stage.name == VERDICTS]
         said = run_stages(last, lambda _: _job(checkout, uri, parent))
         if all(state.is_completed() for state in said.values()) and (results / "verdicts.json").exists():
             found = read_json(results / "verdicts.json")
             _say(found, time.time() - begun)
             files = [results / "verdicts.json", results / "index.html", *claim_tables(found, checkout / ".cotam/run")]
-            records.add_verdicts(found)
+            records.add_verdicts(found, ended_well(states))
         try:
             check(states | said)
         except PipelineFailed as failed:
@@ -107,6 +109,18 @@ def _run(
     finally:
         records.end(states)
         end_parent(uri, parent, status, files)
+
+
+def _remove_old(checkout: Path, chosen: list[Run], ended: set[str]) -> None:
+    """Remove what an earlier flow left of runs that have not ended well in this one: it is of other settings or code.
+
+    DVC's cache still has it, and it is back when its settings are.
+    """
+    for run in chosen:
+        folder = checkout / SCORED / run.name
+        if run.name not in ended and folder.exists():
+            shutil.rmtree(folder)
+            get_run_logger().warning("%s has failed; its earlier results are removed.", run.name)
 
 
 def _job(checkout: Path, uri: str, mlflow_run: str) -> Job:

@@ -49,6 +49,19 @@ def run(settings, variant, seed=SEED):
         ("{adapter_of: tuned}", "adapter_of is for variants of cotam, whose codec is frozen; tuned is of cotam-ft."),
         ("{evaluation: {images: 3}}", "evaluation.images must be the same for all variants"),
         ("{method: avif, codec: dcae}", "codec has no meaning for avif"),
+        ("{method: avif, evaluation: {qualities: [1]}}", "evaluation.qualities has no meaning for avif, whose"),
+        ("{evaluation: {avif_qualities: [1]}}", "evaluation.avif_qualities has no meaning for cotam, whose"),
+        ("{method: cotam-ft, codec: dcae}", "codec names dcae, but cotam-ft starts from the main run's adapter, and"),
+        ("{method: cotam-ft, receive: adapter}", "receive must be full for cotam-ft"),
+        ("{method: cotam-ft, receive: picture}", "receive must be full for cotam-ft"),
+        ("{method: cotam-ft, adapter: {blocks: 2}}", "adapter.blocks has no meaning for cotam-ft, whose adapter is"),
+        ("{baselines: {tuning: {epochs: 1}}}", "baselines.tuning has no meaning for cotam; it reads none."),
+        (
+            "{method: bridge-d3, baselines: {cft: {epochs: 2}}}",
+            "baselines.cft has no meaning for bridge-d3; of baselines it reads bridge and tuning.",
+        ),
+        ("{guidance: {tower: pretrained/clip/other}}", "guidance.tower must be the same for all variants"),
+        ("{guidance: {levels: 1, tower: x}}", "guidance.tower must be the same for all variants"),
     ],
 )
 def test_a_wrong_variant_is_one_sentence_that_names_it_and_the_key(entry, sentence):
@@ -57,6 +70,19 @@ def test_a_wrong_variant_is_one_sentence_that_names_it_and_the_key(entry, senten
         load(f"{{{others}, bad: {entry}}}")
     assert str(error.value).startswith(f"params.yaml: variants.bad.{sentence}"), error.value
     assert "\n" not in str(error.value) and not str(error.value).endswith("?.")
+
+
+def test_what_an_entry_may_say_of_its_method():
+    load("{one: {method: cotam-ft, codec: elic, adapter: {lambda_low: 0.5, draws: 1}}}")
+    load("{one: {method: cotam-ft, codec: dcae}}", codecs="[elic, dcae]")
+    load("{one: {method: cft, guidance: {levels: 1}, baselines: {mllm_tuning: {questions: 1}, tuning: {batch: 8}}}}")
+    load("{one: {method: avif, evaluation: {avif_qualities: [1, 2]}}}")
+
+
+def test_naming_the_default_codec_and_mllm_is_no_other_codec():
+    entry = "{codec: elic, mllm: micro-llava, guidance: {k: 0.5}, adapter_of: full}"
+    settings = load(f"{{full: {{}}, same: {entry}}}")
+    assert run(settings, "same").model == run(settings, "full").model
 
 
 def test_another_mllm_does_not_share_an_adapter():
@@ -77,14 +103,16 @@ def test_a_repeated_seed_is_refused():
 
 
 def test_a_variant_changes_what_it_says_and_nothing_else():
-    settings = load("{one: {guidance: {k: 0.5}, adapter: {blocks: 2}, baselines: {bridge: {layer: 1}}}}")
+    neck = "neck: {method: bridge-d1, baselines: {bridge: {layer: 1}}}"
+    settings = load(f"{{one: {{guidance: {{k: 0.5}}, adapter: {{blocks: 2}}}}, {neck}}}")
     changed = settings_of(settings, run(settings, "one"))
     plain = settings.model_dump(mode="json")
     assert changed["guidance"] == plain["guidance"] | {"k": 0.5}
     assert changed["adapter"] == plain["adapter"] | {"blocks": 2}
-    assert changed["baselines"]["bridge"] == plain["baselines"]["bridge"] | {"layer": 1}
-    assert {key: changed[key] for key in plain if key not in ("guidance", "adapter", "baselines", "variants")} == {
-        key: plain[key] for key in plain if key not in ("guidance", "adapter", "baselines", "variants")
+    of_neck = settings_of(settings, run(settings, "neck"))["baselines"]
+    assert of_neck["bridge"] == plain["baselines"]["bridge"] | {"layer": 1}
+    assert {key: changed[key] for key in plain if key not in ("guidance", "adapter", "variants")} == {
+        key: plain[key] for key in plain if key not in ("guidance", "adapter", "variants")
     }
 
 

@@ -9,14 +9,14 @@ Shapes: R resamples (row 0 is the real set), S seeds.
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from components.errors import CotamError
+from components.config import Settings
 from components.evaluation.bd_rate import bd_rates, bd_scores
 from components.evaluation.bootstrap import image_weights, interval
 from components.evaluation.curves import Curve, rate_score_curve
@@ -24,9 +24,15 @@ from components.evaluation.rate import BENCH
 from components.evaluation.scores import Scores
 from components.evaluation.streams import CLEAN, Setting
 from components.files import read_json
+from components.paths import instance_name
 from components.variants import Run
 
 RATE, SCORE = "bd_rate", "bd_score"
+OTHER_BENCHMARKS, OTHER_SETTINGS = "made on other benchmarks", "made with other settings"
+
+
+class _Stale(Exception):
+    """Results that cannot stand beside the rest, and why."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,7 @@ class Results:
         runs: variant -> seed -> what it scored.
         grounds: (codec, MLLM) -> what these are held against.
         about: variant -> one of its runs.
+        stale: name of a run, or of the main run's codec and MLLM -> why its results are passed over.
         seed: of the bootstrap.
     """
 
@@ -84,6 +91,7 @@ class Results:
     runs: dict[str, dict[int, Measured]] = field(default_factory=dict)
     grounds: dict[tuple[str, str], Ground] = field(default_factory=dict)
     about: dict[str, Run] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
 
     def ground(self, variant: str) -> Ground | None:
         """What a variant is held against: its codec alone, with its MLLM."""
@@ -104,7 +112,7 @@ class Results:
             sides = [measured.levels if of_levels else measured.benchmarks for measured in (base, test)]
             return compare(*(side.on(on) for side in sides))
 
-        tests = self.runs[test]
+        tests = self._of(test)
         if base is None:
             if (ground := self.ground(test)) is None:
                 raise KeyError(f"{self.about[test].codec} alone")
@@ -115,9 +123,14 @@ class Results:
                 raise KeyError(f"a seed that {test} and {base} share")
         return over_seeds(np.stack(found), self.seed)
 
+    def _of(self, variant: str) -> dict[int, Measured]:
+        if variant not in self.runs:
+            stale = any(name.rpartition("-")[0] == variant for name in self.stale)
+            raise KeyError(f"{variant} (stale)" if stale else variant)
+        return self.runs[variant]
 
     def _paired(self, test: str, base: str) -> list[tuple[Measured, Measured]]:
-        tests, bases = self.runs[test], self.runs[base]
+        tests, bases = self._of(test), self._of(base)
         if not self.about[test].model or not self.about[base].model:
             return list(itertools.product(tests.values(), bases.values()))
         return [(tests[seed], bases[seed]) for seed in tests if seed in bases]
@@ -131,6 +144,19 @@ def over_seeds(values_SR: np.ndarray, seed: int) -> np.ndarray:
     return values_SR[drawn_RS, np.arange(resamples)[:, None]].mean(1)
 
 
+def _check_qualities(scores: Mapping[str, Any], wanted: Sequence[int]) -> None:
+    if set(scores) != set(map(str, wanted)):
+        raise _Stale(OTHER_SETTINGS)
+
+
+def _check_run(content: Mapping[str, Any], run: Run, settings: Settings) -> None:
+    """What scores.json says of its settings; the rest (a guidance's k, a training's epochs) is known to DVC alone."""
+    evaluation = settings.changed(run.variant)["evaluation"]
+    _check_qualities(content["scores"], evaluation["avif_qualities" if run.coded_as == "avif" else "qualities"])
+    if any(content[key] != getattr(run, key) for key in ("method", "receive", "codec", "mllm")):
+        raise _Stale(OTHER_SETTINGS)
+
+
 class Reader:
     """Reads results of the main pipeline and of variants, and resamples all of them alike."""
 
@@ -138,25 +164,27 @@ class Reader:
         self.replicates, self.seed = replicates, seed
         self.images: list[str] | None = None
 
-    def results(self, root: Path, runs: list[Run], pairs: list[tuple[str, str]]) -> Results:
-        """All that is there.
+    def results(self, root: Path, runs: list[Run], settings: Settings) -> Results:
+        """All that is there; results of other benchmarks or settings are passed over, and named.
 
         Args:
             root: of the checkout.
             runs: those that may be there.
-            pairs: of the main pipeline's codecs and MLLMs.
-
-        Raises:
-            CotamError: results of other benchmarks lie among them.
+            settings: that the results are to be of.
         """
         found = Results(self.seed)
-        for codec, mllm in pairs:
+        for codec, mllm in itertools.product(settings.codecs, settings.mllms):
             rates = root / "results/rate" / codec / "rates.json"
             scores = root / "results/scores" / f"{codec}-{mllm}" / "scores.json"
             if rates.exists() and scores.exists():
                 style, files = read_json(scores)["styles"][BENCH], read_json(rates)["styles"][BENCH]
                 clean = {CLEAN.method: style["scores"][CLEAN.method]}
-                anchor = self._measure(codec, files, files["methods"][codec], style, scores)
+                try:
+                    _check_qualities(style["scores"].get(codec, {}), settings.evaluation.qualities)
+                    anchor = self._measure(codec, files, files["methods"][codec], style)
+                except _Stale as why:
+                    found.stale[instance_name(codec, mllm)] = str(why)
+                    continue
                 found.grounds[codec, mllm] = Ground(anchor, self._clean(style | {"scores": clean}))
         for run in runs:
             path = root / "results/variants" / run.name / "scores.json"
@@ -164,7 +192,12 @@ class Reader:
                 content = read_json(path)
                 style = {"questions": content["questions"], "scores": {run.variant: content["scores"]}}
                 files = content["rates"]
-                measured = self._measure(run.variant, files, files["files"], style, path)
+                try:
+                    _check_run(content, run, settings)
+                    measured = self._measure(run.variant, files, files["files"], style)
+                except _Stale as why:
+                    found.stale[run.name] = str(why)
+                    continue
                 found.runs.setdefault(run.variant, {})[run.seed] = measured
                 found.about[run.variant] = run
         self._add_other_codecs(found)
@@ -179,15 +212,17 @@ class Reader:
                 found.grounds[run.codec, run.mllm] = Ground(measured, clean)
 
     def _measure(
-        self, method: str, files: Mapping[str, Any], of_method: Mapping[str, Any], style: Mapping[str, Any], path: Path
+        self, method: str, files: Mapping[str, Any], of_method: Mapping[str, Any], style: Mapping[str, Any]
     ) -> Measured:
         images = files["images"]
+        if not {question["image"] for question in style["questions"]} <= set(images):
+            raise _Stale(OTHER_BENCHMARKS)
         if self.images is None:
             self.images = images
             self.weights_RI = image_weights(len(images), self.replicates, self.seed)
             self.questions = [question["id"] for question in style["questions"]]
         if images != self.images or [question["id"] for question in style["questions"]] != self.questions:
-            raise CotamError(f"{path} is about other benchmarks than the rest; run what made it again.")
+            raise _Stale(OTHER_BENCHMARKS)
         scores = Scores.from_json({**style, "scores": {method: style["scores"][method]}})
         pixels_I = np.array(files["pixels"], float)
 

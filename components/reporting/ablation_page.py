@@ -6,6 +6,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from components.config_variants import METHODS
 from components.evaluation.scores import LEVELS
 from components.evaluation.variant_results import RATE, SCORE
 from components.reporting import figures
@@ -32,6 +33,8 @@ def render(found: dict[str, Any]) -> str:
         "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + figures.stylesheet()),
         "found": found,
         "measured": measured,
+        "repeated": any(len(entry["seeds"]) > 1 for entry in found["variants"].values()),
+        "baselines": [name for name, entry in measured.items() if METHODS[entry["method"]].baselines],
         "badge": lambda verdict: _BADGES.get(verdict, "unclear"),
         "text": text,
         "changes": _changes,

@@ -1,7 +1,7 @@
 """verdicts.json: what every variant found, and what became of every claim (docs/ablations.md describes its keys)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,17 @@ from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import LEVELS, MEAN
 from components.evaluation.variant_results import RATE, SCORE, Estimate, Ground, Measured, Results, over_seeds
 from components.reporting.verdicts import TOLERANCE, find_verdicts
-from components.variants import Run
 
 SCHEMA = 1
 COLUMNS = (MEAN, *BENCHMARKS)
 
 
-def summarise(results: Results, settings: Settings, runs: Sequence[Run]) -> dict[str, Any]:
+def summarise(results: Results, settings: Settings) -> dict[str, Any]:
     """Everything that the page shows.
 
     Args:
-        results: of those runs that have any.
+        results: of the runs that have any.
         settings: which claims are about which variants, and what each variant changes.
-        runs: all that the settings ask for.
     """
     variants = {name: _variant(results, name, settings) for name in settings.variants}
     missing = [name for name, entry in variants.items() if not entry["seeds"]]
@@ -36,8 +34,8 @@ def summarise(results: Results, settings: Settings, runs: Sequence[Run]) -> dict
         "claims": [verdict.as_json() for verdict in find_verdicts(results, settings)],
         "variants": variants,
         "missing": missing,
+        "stale": results.stale,
         "anchors": {f"{codec}-{mllm}": _alone(ground) for (codec, mllm), ground in results.grounds.items()},
-        "seeds_wanted": sorted({run.seed for run in runs}),
     }
 
 
@@ -54,6 +52,7 @@ def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
         "levels": None,
         "curve": None,
         "categories": None,
+        "by_seed": {},
     }
     if not seeds:
         return found
@@ -64,13 +63,25 @@ def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
         return found
     run = results.about[name]
     found["anchor"] = f"{run.codec}-{run.mllm}"
-    for kind in (RATE, SCORE):
-        found[kind] = {column: asdict(Estimate.of(results.gain(name, on=column, kind=kind))) for column in COLUMNS}
+    found |= _gains(results, name)
+    if len(seeds) > 1:
+        for seed in seeds:
+            one = results.runs[name][seed]
+            of_seed = _gains(replace(results, runs={name: {seed: one}}), name)
+            found["by_seed"][str(seed)] = of_seed | {"curve": _curve([one], results.seed)}
     found["levels"] = {
         level: asdict(Estimate.of(results.gain(name, on=level, of_levels=True))) for level in LEVELS
     }
     found["categories"] = _category_gains(measured, ground)
     return found
+
+
+def _gains(results: Results, name: str) -> dict[str, Any]:
+    """BD-rate and BD-score against its codec alone, per benchmark and for the mean."""
+    return {
+        kind: {column: asdict(Estimate.of(results.gain(name, on=column, kind=kind))) for column in COLUMNS}
+        for kind in (RATE, SCORE)
+    }
 
 
 def _curve(measured: Sequence[Measured], seed: int) -> list[dict[str, Any]]:
@@ -136,6 +147,8 @@ def print_verdicts(found: dict[str, Any], console: Console) -> None:
     console.print(rates)
     if found["missing"]:
         console.print(f"No results of {', '.join(found['missing'])}.")
+    for name, why in found["stale"].items():
+        console.print(f"The results of {name} are stale and passed over: they were {why}.")
 
 
 def text(estimate: dict[str, float | None] | None, unit: str, missing: str = "") -> str:
@@ -143,6 +156,6 @@ def text(estimate: dict[str, float | None] | None, unit: str, missing: str = "")
     if estimate is None:
         return f"no results of {missing}"
     if estimate["value"] is None:
-        return "not defined"
+        return "not comparable: the curves share too little"
     ends = "no interval" if estimate["low"] is None else f"{estimate['low']:+.1f} to {estimate['high']:+.1f}"
     return f"{estimate['value']:+.1f} {unit} ({ends})"

@@ -12,13 +12,11 @@ from components.variants import runs
 
 
 def run(inputs: StepInputs) -> None:
-    """Compare all variants that have results; those without are named."""
+    """Compare all variants that have results; those without, or with stale ones, are named."""
     params = inputs.params
     settings = config.load(inputs.paths.root / "params.yaml")
-    pairs = [(codec, mllm) for codec in params.codecs for mllm in params.mllms]
-    every = runs(settings)
-    results = Reader(params.evaluation.bootstrap, params.seed).results(inputs.paths.root, every, pairs)
-    found = summarise(results, settings, every)
+    results = Reader(params.evaluation.bootstrap, params.seed).results(inputs.paths.root, runs(settings), settings)
+    found = summarise(results, settings)
     write_json(inputs.out / "verdicts.json", found)
     atomic_write(inputs.out / "index.html", render(found))
     print_verdicts(found, Console())

@@ -14,6 +14,7 @@ from components.errors import CotamError
 from components.files import read_json
 from components.paths import ROOT
 from components.tracking.client import TrackingClient, tags
+from components.variants import runs
 from flows import services
 from flows.ablations import ablations, needed
 from flows.dvc_graph import MAIN, read_graph
@@ -110,6 +111,48 @@ def test_a_contradiction_is_refused_before_anything_starts(variants_project):
             ablations.fn(project=str(variants_project))
     finally:
         params.write_text(before)
+
+
+def test_old_results_of_a_failed_run_do_not_reach_the_verdicts(tmp_path):
+    from prefect.logging import disable_run_logger
+
+    from components.variants import choose
+    from flows.ablations import _remove_old
+
+    chosen = choose(config.load(), ["full", "no-adapter", "high-only"], [SEED])
+    for name in ("full", "high-only", "low-only"):
+        (tmp_path / f"results/variants/{name}-{SEED}").mkdir(parents=True)
+    with disable_run_logger():
+        _remove_old(tmp_path, chosen, {f"full-{SEED}"})
+    left = sorted(path.name for path in (tmp_path / "results/variants").iterdir())
+    assert left == [f"full-{SEED}", f"low-only-{SEED}"]  # low-only was not asked for
+
+
+def test_a_failed_run_is_told_no_numbers(monkeypatch):
+    from flows import ablation_records
+
+    logged = {}
+
+    class Client:
+        def __init__(self, uri):
+            pass
+
+        def log_batch(self, run, **what):
+            logged[run] = what
+
+    monkeypatch.setattr(ablation_records, "TrackingClient", Client)
+    records = ablation_records.VariantRecords.__new__(ablation_records.VariantRecords)
+    records.uri, records.parent, records.ids = "", "parent", {f"full-{SEED}": "good", f"high-only-{SEED}": "failed"}
+    other = config.load().more_seeds[0]
+    records.ids[f"full-{other}"] = "other seed"
+    records.runs = [run for run in runs(config.load()) if run.name in records.ids]
+    entry = {"bd_rate": {"mean": {"value": -1.0, "low": None, "high": None}}, "bd_score": None, "curve": None}
+    of_other = {"bd_rate": {"mean": {"value": -2.0, "low": None, "high": None}}, "bd_score": None, "curve": None}
+    found = {"claims": [], "variants": {"full": entry | {"by_seed": {str(other): of_other}}, "high-only": entry}}
+    records.add_verdicts(found, {f"full-{SEED}", f"full-{other}"})
+    assert logged.keys() == {"parent", "good", "other seed"}
+    values = {run: logged[run]["metrics"][0]["value"] for run in ("good", "other seed")}
+    assert values == {"good": -1.0, "other seed": -2.0}  # each its own
 
 
 def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, variants_project):
