@@ -148,18 +148,12 @@ def _spread(ratios: list[float]) -> dict[str, float]:
 
 def large_tower() -> Tower:
     """CLIP-L at 336 pixels, with random weights."""
-    from transformers import CLIPVisionConfig, CLIPVisionModel
+    from transformers import CLIPVisionModel
 
+    from components.mllm.full_size import llava_7b
     from components.vision import ClipTower, Geometry
 
-    config = CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=336,
-        patch_size=14,
-    )
+    config = llava_7b().vision_config
     geometry = Geometry((0.5,) * 3, (0.5,) * 3, crop=(336, 336))
     return describe(ClipTower(CLIPVisionModel(config), geometry), "random CLIP-L/336")
 
