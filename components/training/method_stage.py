@@ -84,13 +84,12 @@ class MethodStage(AdapterStage):
             model, loss, examples, schedule, checkpoint=checkpoint, log=self.inputs.log, optimizers=optimizers
         )
 
-    def tune(self, model: TunedCodec, loss: Loss, schedule: Schedule, factor: float, examples=None, scales=None):
+    def tune(self, model: TunedCodec, loss: Loss, schedule: Schedule, factor: float, examples=None):
         """Train a codec (and its part) on a loss and the priced rate; return the last epoch's means.
 
         Args:
             factor: of the prices (`codec_tuning`); 0: the rate is free.
             examples: training examples with pixels; by default the pictures.
-            scales: of learning rates, as `fine_tuning` takes them.
         """
         examples = examples or self.views
         set_prices(model, examples, loss, factor, self.device)
@@ -102,7 +101,8 @@ class MethodStage(AdapterStage):
 
         model.train()
         torch.manual_seed(self.inputs.params.seed)  # of the noise that stands for rounding
-        return self.fit_phase("tuning", model, total, examples, schedule, fine_tuning(scales or {"codec": 1.0}))
+        optimizers = fine_tuning({"codec": 1.0, "part": self.settings.tuning.part_scale})
+        return self.fit_phase("tuning", model, total, examples, schedule, optimizers)
 
     def rate_unadapted(self) -> Callable[[dict[str, Tensor]], Tensor]:
         """The main codec's rate of a batch."""

@@ -31,8 +31,7 @@ def train(inputs: StepInputs) -> None:
         return stage.surrogate(out["said"], batch, 0.0, 1.0)
 
     schedule = Schedule(tuning.epochs, tuning.batch, tuning.learning_rate)
-    scales = {"codec": 1.0, "part": tuning.part_scale}
-    last = stage.tune(model, loss, schedule, tuning.rate, scales=scales)
+    last = stage.tune(model, loss, schedule, tuning.rate)
     stage.save_codec(model)
     neck.cpu().save(stage.model_folder / "neck")
     stage.write_metrics(last, stage.validate_codec(model, loss))

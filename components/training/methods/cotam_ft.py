@@ -26,8 +26,7 @@ def train(inputs: StepInputs) -> None:
         return weights.lambda_low * found["low"] + weights.lambda_high * found["high"], found
 
     schedule = Schedule(tuning.epochs, tuning.batch, tuning.learning_rate)
-    scales = {"codec": 1.0, "part": tuning.part_scale}
-    last = stage.tune(model, loss, schedule, tuning.rate, scales=scales)
+    last = stage.tune(model, loss, schedule, tuning.rate)
     stage.save_codec(model)
     adapter.cpu().save(stage.model_folder / "adapter")
     stage.write_metrics(last, stage.validate_codec(model, loss))
