@@ -34,8 +34,8 @@ class Method:
 
     @property
     def continues_main_run(self) -> bool:
-        """Whether its training starts from the main run's adapter."""
-        return any(path.startswith("results/joint/") for path in self.deps)
+        """Whether its training starts from the main run's adapter, or one trained like it with the same seed."""
+        return "{start}" in self.deps
 
 
 METHODS: dict[str, Method] = {
@@ -44,7 +44,7 @@ METHODS: dict[str, Method] = {
         adapter=True,
         adapter_keys=("lambda_low", "lambda_high", "qualities", "draws", "held_out"),
         own_codec=True,
-        deps=("results/joint/{codec}-{mllm}/adapter",),
+        deps=("{start}",),
         baselines=("tuning",),
     ),
     "bridge-d1": Method(deps=("data/scenes",), baselines=("bridge",)),

@@ -1,7 +1,7 @@
 """The steps of the ablation pipeline, as data: `pipelines/generate.py` writes pipelines/ablations/dvc.yaml from this.
 
-`{variant}`, `{seed}`, `{name}`, `{codec}`, `{mllm}`, `{model}` and `{streams}` stand for what a run is and uses
-(components/variants.py). What the main pipeline has is not made again: runs depend on its results.
+`{variant}`, `{seed}`, `{name}`, `{codec}`, `{mllm}`, `{model}`, `{streams}` and `{start}` stand for what a run is and
+uses (components/variants.py). What the main pipeline has is not made again: runs depend on its results.
 """
 
 from components.config_variants import METHODS

@@ -33,6 +33,7 @@ class Run:
         model: the folder of what it uses beside codec and MLLM (`adapter/`, `codec/`, ...); "" where there is nothing.
         streams: the folder of its streams.zip and rates.json.
         coded_as: the method by which these name its files.
+        start: the folder of the adapter that its training goes on from; "" where it starts afresh.
     """
 
     variant: str
@@ -47,6 +48,7 @@ class Run:
     model: str
     streams: str
     coded_as: str
+    start: str = ""
 
     @property
     def name(self) -> str:
@@ -93,10 +95,10 @@ def runs(settings: config.Settings) -> list[Run]:
         for coded_as in ("cotam", codec):
             coded[_coding(settings.model_dump(mode="json"), coded_as, codec)] = f"results/rate/{codec}", coded_as
     seeds = (settings.seed, *settings.more_seeds)
-    # Those that others share from come first: sharing goes one step deep.
-    for shared in (False, True):
+    # Those that others share or start from come first: it goes one step deep.
+    for later in (False, True):
         for variant, entry in settings.variants.items():
-            if shared == (entry.adapter_of is not None):
+            if later == (entry.adapter_of is not None or METHODS[entry.method].continues_main_run):
                 of_variant = seeds if entry.trains else seeds[:1]
                 found += [_run(settings, variant, seed, trained, coded, found) for seed in of_variant]
     order = list(settings.variants)
@@ -186,8 +188,27 @@ def _run(
     coded_as = what if entry.method == "avif" else "cotam"
     streams, coded_as = coded.setdefault(files, (f"{CODED}/{name}", coded_as))
     return Run(
-        variant, seed, entry.method, entry.receive, codec, mllm, guided, trains, encodes, model, streams, coded_as
+        variant=variant,
+        seed=seed,
+        method=entry.method,
+        receive=entry.receive,
+        codec=codec,
+        mllm=mllm,
+        guided=guided,
+        trains=trains,
+        encodes=encodes,
+        model=model,
+        streams=streams,
+        coded_as=coded_as,
+        start=_start(settings, codec, mllm, seed, trained) if METHODS[entry.method].continues_main_run else "",
     )
+
+
+def _start(settings: config.Settings, codec: str, mllm: str, seed: int, trained: dict[str, str]) -> str:
+    """The main run's adapter as somebody trains it with that seed; where nobody does, the main run's own."""
+    values = settings.model_dump(mode="json")
+    main, same = (_training(values, "cotam", codec, mllm, "full", one) for one in (settings.seed, seed))
+    return f"{trained.get(same, trained[main])}/adapter"
 
 
 def _training(changed: dict[str, Any], method: str, codec: str, mllm: str, receive: str, seed: int) -> str:

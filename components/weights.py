@@ -4,9 +4,9 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from components.errors import CotamError
 from components.files import atomic_dir, read_json, write_json
@@ -15,6 +15,7 @@ from components.paths import ROOT
 if TYPE_CHECKING:
     import torch
 
+Module = TypeVar("Module", bound="torch.nn.Module")
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
 
@@ -73,6 +74,26 @@ def load_safetensors(folder: str | Path) -> tuple[dict[str, "torch.Tensor"], dic
     except SafetensorError as error:
         raise CotamError(f"{path} is damaged ({error}); copy it again.") from None
     return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}, config
+
+
+def load_module(folder: str | Path, build: "Callable[[dict[str, Any]], Module]", what: str) -> "Module":
+    """A module from what `save_safetensors` wrote, in evaluation mode, on the CPU.
+
+    Args:
+        folder: with config.json and model.safetensors.
+        build: makes the untrained module of a configuration; may raise ValueError or TypeError.
+        what: it is, with its article: "an adapter".
+
+    Raises:
+        CotamError: the folder holds something else, or is damaged.
+    """
+    tensors, config = load_safetensors(folder)
+    try:
+        module = build(config)
+        module.load_state_dict(tensors)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise CotamError(f"{folder} does not hold {what} of this version ({error}).") from None
+    return module.eval()
 
 
 def resolve(name_or_path: str | Path) -> Path:

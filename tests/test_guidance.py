@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from components.codec.guidance import guide, guide_scoped, quantize, tiles_of
+from components.codec.guidance import guide, quantize, tiles_of
 from components.config import load
 from components.evaluation.coding import load_guide
 from components.paths import ROOT
@@ -108,10 +108,12 @@ def test_cells_lie_over_the_whole_image_whatever_its_shape(size):
     image.paste((0, 0, 0), (0, height // 2, width // 2, height))  # lower left
     tower = StandIn()
     expected = [[0, 1], [-1, 0]]
-    assert guide(tower, [image], 2).tolist() == [expected]
-    assert guide(tower, [np.asarray(image)], 2, layers=(1, 4)).tolist() == [expected]
+    (levels,) = guide(tower, [image], 2, scope="global")
+    assert levels.tolist() == expected
+    (levels,) = guide(tower, [np.asarray(image)], 2, layers=(1, 4), scope="global")
+    assert levels.tolist() == expected
     assert tower.layers == (1, 4)
-    assert guide(tower, [image], 4)[0].tolist() == np.kron(expected, np.ones((2, 2))).tolist()
+    assert guide(tower, [image], 4, scope="global")[0].tolist() == np.kron(expected, np.ones((2, 2))).tolist()
 
 
 def test_the_settings_guidance_is_that_of_the_tower(tmp_path):
@@ -160,13 +162,12 @@ class Share(StandIn):
 
 def test_local_sees_within_tiles_and_global_across_them():
     image, tower = patchwork([10, 200], [200, 10]), Share()
-    (within,) = guide_scoped(tower, [image], 2, scope="local")
+    (within,) = guide(tower, [image], 2, scope="local")
     # The dark tiles' bright quarters are most of what these tiles have; that others are brighter is not seen.
     assert within.tolist() == [[1, -1, 0, 0], [-1, -1, 0, 0], [0, 0, 1, -1], [0, 0, -1, -1]]
-    (across,) = guide_scoped(tower, [image], 2, scope="global")
-    assert (across == guide(tower, [image], 2)[0]).all()
+    (across,) = guide(tower, [image], 2, scope="global")
     assert across.tolist() == [[-1, 1], [1, -1]]
-    (both,) = guide_scoped(tower, [image], 2, scope="hierarchical")
+    (both,) = guide(tower, [image], 2, scope="hierarchical")
     assert both.shape == (4, 4)
     tiles = [image[:128, :128], image[:128, 128:], image[128:, :128], image[128:, 128:]]
     local_Thw = tower.attention_map(tower.geometry.pixels(tiles), (0,))
@@ -184,10 +185,10 @@ def test_one_tile_is_guided_alike_in_every_scope(tmp_path, scope):
     rng = np.random.default_rng(2)
     images = [rng.integers(0, 256, (*size, 3), dtype=np.uint8) for size in [(128, 128), (180, 100), (64, 191)]]
     expected = guide(tower, images, 8)
-    assert (np.stack(guide_scoped(tower, images, 8, scope=scope)) == expected).all()
+    assert (np.stack(guide(tower, images, 8, scope=scope)) == expected).all()
     # Beside larger ones, too.
     large = rng.integers(0, 256, (300, 500, 3), dtype=np.uint8)
-    found = guide_scoped(tower, [large, *images], 8, scope=scope)
+    found = guide(tower, [large, *images], 8, scope=scope)
     assert (np.stack(found[1:]) == expected).all()
     assert found[0].shape == ((8, 8) if scope == "global" else (16, 32))
     assert {-1, 0, 1} >= set(np.unique(found[0])) > {0}

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
@@ -78,7 +79,7 @@ def test_attention_is_that_of_transformers(tower, pixels_B3HW):
 
 
 def test_every_tower_can_guide(tower):
-    levels = guide(tower, [noise(seed) for seed in range(3)], grid=4)
+    levels = np.stack(guide(tower, [noise(seed) for seed in range(3)], grid=4))
     assert levels.shape == (3, 4, 4)
     assert levels.any()
 

@@ -160,6 +160,15 @@ def test_seeds_train_again_and_share_files():
     assert not run(settings, "k", 1).encodes and run(settings, "k", 1).coded_by == f"k-{SEED}"
 
 
+def test_fine_tuning_goes_on_from_the_adapter_of_its_seed():
+    settings = load("{tuned: {method: cotam-ft}, full: {}}", more_seeds="[1]")
+    assert run(settings, "tuned").start == "results/joint/elic-micro-llava/adapter"
+    assert run(settings, "tuned", 1).start == f"{run(settings, 'full', 1).model}/adapter"
+    alone = load("{tuned: {method: cotam-ft}}", more_seeds="[1]")  # nobody trains an adapter with this seed
+    assert run(alone, "tuned", 1).start == run(alone, "tuned").start
+    assert run(settings, "full").start == ""
+
+
 def test_another_codec_than_the_main_runs_is_trained_and_encoded():
     settings = load("{dcae: {codec: dcae}, alone: {codec: dcae, receive: picture, guidance: {levels: 1}}}")
     assert run(settings, "dcae").trains and run(settings, "dcae").encodes

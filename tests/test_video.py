@@ -219,6 +219,13 @@ def test_a_video_has_no_maps_of_more_levels(levels, clip, tmp_path, capsys, monk
     assert main(["encode", str(clip), "-o", str(out), "--frames", "2", "--plain"]) == 0
 
 
+def test_nor_from_python(codec):
+    frames = [np.full((32, 32, 3), shade, np.uint8) for shade in (60, 200)]
+    maps = [np.array([[0, 2], [-2, 1]], np.int8)] * 2
+    with pytest.raises(CotamError, match="three levels only"):
+        codec.encode_video(frames, 3, maps)
+
+
 def test_mistakes_on_the_command_line(clip, tmp_path, capsys):
     picture, stream = tmp_path / "a.png", tmp_path / "clip.cotamv"
     Image.new("RGB", (20, 10)).save(picture)

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from components.errors import CotamError
-from components.weights import load_safetensors, save_safetensors
+from components.weights import load_module, save_safetensors
 
 Sampler = Callable[[Tensor], Tensor]
 """Takes features (B, W, h, w) on the latent's grid to the tower's patch grid, (B, W, gh, gw)."""
@@ -140,13 +139,7 @@ class LatentAdapter(nn.Module):
         Raises:
             CotamError: the folder is not an adapter's.
         """
-        tensors, config = load_safetensors(folder)
-        try:
-            adapter = cls(AdapterConfig(**config))
-            adapter.load_state_dict(tensors)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise CotamError(f"{folder} does not hold an adapter of this version ({error}).") from None
-        return adapter.eval()
+        return load_module(folder, lambda config: cls(AdapterConfig(**config)), "an adapter")
 
 
 def _block(config: AdapterConfig) -> nn.Module:

@@ -25,8 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.adapter.latent_adapter import OrdinalEmbedding, Sampler, fill_grid
-from components.errors import CotamError
-from components.weights import load_safetensors, save_safetensors
+from components.weights import load_module, save_safetensors
 
 
 class NeckConfig(BaseModel):
@@ -98,13 +97,7 @@ class TransformNeck(nn.Module):
         Raises:
             CotamError: the folder is not a neck's.
         """
-        tensors, config = load_safetensors(folder)
-        try:
-            neck = cls(NeckConfig(**config))
-            neck.load_state_dict(tensors)
-        except (ValueError, TypeError, RuntimeError) as error:
-            raise CotamError(f"{folder} does not hold a transform-neck of this version ({error}).") from None
-        return neck.eval()
+        return load_module(folder, lambda config: cls(NeckConfig(**config)), "a transform-neck")
 
 
 def label_loss(embedding_BE: Tensor, classes_KE: Tensor, labels_B: Tensor, scale: float) -> Tensor:

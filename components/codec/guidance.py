@@ -61,51 +61,30 @@ def guide(
     grid: int,
     k: float = K,
     layers: Sequence[int] = LAYERS,
-    levels: int = 3,
-) -> NDArray[np.int8]:
-    """Level maps of images that are each seen as one tile, whatever their shape.
-
-    Args:
-        tower: a frozen CLIP.
-        images: PIL images or uint8 arrays (H, W, 3).
-        grid: cells per side; the cells lie over the whole image.
-        k: width of the middle level, in deviations.
-        layers: of the tower, averaged.
-        levels: how many there are, 3, 5 or 7.
-
-    Returns:
-        int8 (B, grid, grid) in {-1, 0, 1}; with more levels up to 3 from zero.
-    """
-    return quantize(_maps(tower, images, layers), grid, k, levels)
-
-
-@torch.inference_mode()
-def guide_scoped(
-    tower: Tower,
-    images: Sequence[Image.Image | NDArray[np.uint8]],
-    grid: int,
-    k: float = K,
-    layers: Sequence[int] = LAYERS,
     scope: Scope = "hierarchical",
     levels: int = 3,
 ) -> list[NDArray[np.int8]]:
     """Level maps of images of any size; those that are one tile have the same map in every scope.
 
     Args:
-        tower, images, k, layers, levels: as in `guide`.
-        grid: cells per side of a tile; with `global`, of the image.
+        tower: a frozen CLIP.
+        images: PIL images or uint8 arrays (H, W, 3).
+        grid: cells per side of a tile; with `global`, of the image. They lie over all of it, whatever its shape.
+        k: width of the middle level, in deviations.
+        layers: of the tower, averaged.
         scope: what guides an image of several tiles.
+        levels: how many there are, 3, 5 or 7.
 
     Returns:
-        For every image its levels, int8 (rows, columns): `grid` cells for each of its tiles (`tiles_of`), or for the
-        whole.
+        For every image its levels, int8 (rows, columns), -1 to 1 (with five or seven -2 to 2, -3 to 3): `grid` cells
+        for each side of its tiles (`tiles_of`), or of the whole.
     """
     side = tower.geometry.output_size
     cuts = [(1, 1) if scope == "global" else tiles_of(_size(image), side, grid) for image in images]
     maps: list[NDArray[np.int8] | None] = [None] * len(images)
     whole = [index for index, cut in enumerate(cuts) if cut == (1, 1)]
     if whole:
-        found = guide(tower, [images[index] for index in whole], grid, k, layers, levels)
+        found = quantize(_maps(tower, [images[index] for index in whole], layers), grid, k, levels)
         for index, levels_GG in zip(whole, found, strict=True):
             maps[index] = levels_GG
     for index, (rows, columns) in enumerate(cuts):

@@ -90,7 +90,8 @@ def pack(streams: Sequence[bytes], times: Sequence[int]) -> bytes:
         times: of each, milliseconds since the video's start; they never fall.
 
     Raises:
-        CotamError: there is none, there are too many, or they do not belong together.
+        CotamError: there is none, there are too many, they do not belong together, or a map has more levels than the
+            head has room to tell.
     """
     if not streams:
         raise CotamError("The video has no frames; give one with at least one.")
@@ -100,6 +101,8 @@ def pack(streams: Sequence[bytes], times: Sequence[int]) -> bytes:
     shared = {replace(header, check=0) for header, _ in opened}
     if len(shared) > 1:
         raise CotamError("The frames differ in size, codec, quality or map; a video has one of each.")
+    if any(header.steps > 1 for header, _ in opened):
+        raise CotamError("A video holds maps of three levels only; set guidance.levels to 3.")
     steps = [later - earlier for earlier, later in zip([0, *times], times, strict=False)]
     if len(steps) != len(streams) or min(steps) < 0 or max(steps) >= 1 << 32:
         raise ValueError("every frame needs a time, and times never fall")

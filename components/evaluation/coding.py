@@ -58,9 +58,9 @@ class Guide:
     def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int8] | None]:
         if self._settings["levels"] == 1:
             return [None] * len(pictures)
-        from components.codec.guidance import guide_scoped
+        from components.codec.guidance import guide
 
-        return guide_scoped(self._tower, pictures, **self._settings)
+        return guide(self._tower, pictures, **self._settings)
 
 
 class Coder:

@@ -222,7 +222,7 @@ class FeatureStore:
         pictures = [cut(images.image(number), size, plan.seed, number) for number in numbers]
         levels = [None] * len(pictures)
         if plan.levels > 1:
-            levels = guide(guide_tower, pictures, plan.grid, plan.k, plan.layers, plan.levels)
+            levels = guide(guide_tower, pictures, plan.grid, plan.k, plan.layers, levels=plan.levels)
         looks = [(place, look) for place, number in enumerate(numbers) for look in self._looks(number)]
         decoded = codec.reconstruct(
             [pictures[place] for place, _ in looks],

@@ -55,9 +55,8 @@ def hub_internvit_tower(folder: Path) -> InternVitTower:
     told = read_json(folder / "config.json")
     config = hub_config(told.get("vision_config", told), folder)
     tensors: dict[str, Tensor] = {}
-    for name, tensor in tensors_of(folder):
-        if name.startswith(("embeddings.", "encoder.", "vision_model.")):
-            tensors |= hub_renamed(name.removeprefix("vision_model."), tensor)
+    for name, tensor in tensors_of(folder, lambda name: name.startswith(("embeddings.", "encoder.", "vision_model."))):
+        tensors |= hub_renamed(name.removeprefix("vision_model."), tensor)
     model = filled(InternVLVisionModel(config), tensors, folder)
     return InternVitTower(model, Geometry.from_pretrained(folder), feature_layer=told.get("select_layer"))
 

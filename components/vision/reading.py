@@ -1,6 +1,6 @@
 """Reading the weights of a tower, all of them: transformers makes up what a file lacks, and only warns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -20,7 +20,9 @@ def whole(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
     Raises:
         CotamError: some are not there.
     """
-    model, told = kind.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, told = kind.from_pretrained(
+        folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+    )
     if missing := sorted(name for name in told["missing_keys"] if not name.startswith(_UNUSED)):
         raise CotamError(f"{folder} has no weights for {missing[0]} of its tower; fetch them again.")
     return model
@@ -38,22 +40,21 @@ def filled(model: PreTrainedModel, tensors: Mapping[str, Tensor], folder: Path) 
     return model.float()
 
 
-def tensors_of(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor in a model's safetensors files, however many these are, by name."""
+def tensors_of(folder: Path, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[tuple[str, Tensor]]:
+    """The wanted tensors in a model's safetensors files, however many these are, by name; no other is read."""
     for file in sorted(folder.glob("model*.safetensors")):
         with safe_open(file, framework="pt") as weights:
-            for name in weights.keys():  # noqa: SIM118 (not a mapping)
+            for name in filter(wanted, weights.keys()):
                 yield name, weights.get_tensor(name)
 
 
 def tower_tensors(folder: Path) -> dict[str, Tensor]:
     """The tensors below `vision_tower` in an MLLM's files, named as in the tower itself."""
-    tensors = {}
-    for name, tensor in tensors_of(folder):
-        _, found, inner = name.partition("vision_tower.")
-        if found:
-            # Checkpoints from before transformers 5 have one level more.
-            tensors[inner.removeprefix("vision_model.")] = tensor
+    tensors = {
+        # Checkpoints from before transformers 5 have one level more.
+        name.partition("vision_tower.")[2].removeprefix("vision_model."): tensor
+        for name, tensor in tensors_of(folder, lambda name: "vision_tower." in name)
+    }
     if not tensors:
         raise CotamError(f"{folder} has no safetensors file with a vision tower in it.")
     return tensors

@@ -61,7 +61,7 @@ def main() -> None:
         scenes = [render(sample_scene(seed, "train", "train")) for seed in seeds]
         leaves = list(natural_images(len(scenes), seed=100_000 + start))
         for grid in GRIDS:
-            counts += count(guide(tower, scenes, grid)) + count(guide(tower, leaves, grid))
+            counts += count(np.stack(guide(tower, scenes, grid))) + count(np.stack(guide(tower, leaves, grid)))
     for row in frequencies(counts).tolist():
         print(f"    ({', '.join(map(str, row))}),")
 

@@ -2,7 +2,7 @@
 
     L = lambda_low L_low + lambda_high L_high + R      R: priced bits (components/training/codec_tuning.py)
 
-It goes on from the main codec and the adapter of the joint stage.
+It goes on from the main codec and the adapter of the joint stage, or one trained likewise with this run's seed.
 """
 
 from torch import Tensor
@@ -18,7 +18,7 @@ def train(inputs: StepInputs) -> None:
     """Write model/codec, model/adapter and metrics.json."""
     stage = MethodStage(inputs)
     tuning, weights = stage.settings.tuning, inputs.params.adapter
-    adapter = LatentAdapter.load(inputs.paths.joint(inputs.codec, inputs.mllm) / "adapter")
+    adapter = LatentAdapter.load(inputs.paths.root / inputs.run.start)
     model = TunedCodec(trainable(stage.codec), adapter, picture=True, sample=stage.sample)
 
     def loss(out: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
