@@ -15,6 +15,7 @@ class Bridge(Section):
 
     layer: Annotated[int, Field(ge=0, le=1000)]
     heads: Positive
+    start_epochs: Epochs
     epochs: tuple[Epochs, Epochs, Epochs]
     distillation: Weight
     learning_rate: Rate

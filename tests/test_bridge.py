@@ -28,7 +28,7 @@ def mllm(tmp_path_factory):
 def neck():
     torch.manual_seed(0)
     made = TransformNeck(NECK).eval()
-    made.set_scales(torch.randn(CHANNELS), torch.rand(CHANNELS) + 0.5)
+    made.set_scales(torch.randn(CHANNELS), torch.rand(CHANNELS) + 0.5, torch.randn(WIDTH), torch.rand(WIDTH))
     torch.nn.init.normal_(made.quality.steps_QW)
     return made
 
@@ -77,6 +77,7 @@ def test_the_neck_is_what_it_says(neck):
     first = neck.class_token_D.expand(2, 1, -1)
     with torch.no_grad():
         expected = neck.block(neck.norm(torch.cat([first, rows.flatten(1, 2)], 1) + neck.position_TD))
+        expected = expected * neck.output_std_D + neck.output_mean_D
         tokens = neck(y, maps)
     assert tokens.shape == (2, 65, WIDTH) and torch.allclose(tokens, expected, atol=1e-5)
 

@@ -26,10 +26,12 @@ from components.training import loop
 from components.training.adapter_stage import adapter_config
 from components.training.codec_tuning import fit_prices
 from components.training.method_stage import MethodStage
+from components.variants import find_run
 from components.vision import load_tower
 from tests.small_checkout import CODEC, MLLM, scenes, write_checkout, write_shards
 
 SCENES = 40
+SEED = config.load().seed
 SETTINGS = {
     "scenes.images": str(SCENES),
     "adapter.batch": "8",
@@ -38,6 +40,7 @@ SETTINGS = {
     "adapter.qualities": "[1, 8]",
     "baselines.bridge.heads": "2",
     "baselines.bridge.layer": "1",
+    "baselines.bridge.start_epochs": "1",
     "baselines.bridge.epochs": "[1, 1, 2]",
     "baselines.modulation.channels": "4",
     "baselines.modulation.epochs": "1",
@@ -126,7 +129,9 @@ def train(paths, method, place, log=None, settings=None):
     out, work = place / "out", place / "work"
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(exist_ok=True)
-    inputs = StepInputs(Params(raw), work, out, CODEC, MLLM, paths=paths, log=log or Recorder())
+    variant = config.load(paths.root / "params.yaml", overrides={"variants": f"{{one: {{method: {method}}}}}"})
+    run = find_run(variant, "one", SEED)
+    inputs = StepInputs(Params(raw), work, out, CODEC, MLLM, run, paths, log or Recorder())
     importlib.import_module(f"components.training.methods.{method.replace('-', '_')}").train(inputs)
     return out
 
@@ -232,10 +237,18 @@ def test_a_killed_training_resumes_to_the_same_bits(checkout, trained, tmp_path,
 
 def test_bridge_learns_from_labels_first(checkout, tmp_path):
     log = Recorder()
-    out = train(checkout, "bridge-d1", tmp_path, log, {"baselines.bridge.epochs": "[0, 2, 6]"})
+    epochs = {"baselines.bridge.start_epochs": "0", "baselines.bridge.epochs": "[0, 2, 6]"}
+    out = train(checkout, "bridge-d1", tmp_path, log, epochs)
     assert np.mean(log.losses[-4:]) < np.mean(log.losses[8:12])  # of features alone, the last phase
     validation = json.loads((out / "metrics.json").read_text())["validation"]
     assert set(validation["1"]) == {"high", "high_unadapted", "high_ratio"}
+
+
+def test_a_neck_first_learns_the_state_that_it_stands_for(checkout, tmp_path):
+    log = Recorder()
+    settings = {"baselines.bridge.start_epochs": "8", "baselines.bridge.learning_rate": "0.01"}
+    train(checkout, "bridge-d1", tmp_path, log, settings)
+    assert np.mean(log.losses[28:32]) < 0.8 * np.mean(log.losses[:4])  # four steps an epoch
 
 
 def test_without_scenes(checkout, tmp_path, caplog):

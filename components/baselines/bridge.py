@@ -11,8 +11,9 @@ trained on a surrogate loss (section 3.3) that needs the vision encoder alone, n
 first L_ce, then both, then L_dist alone. d1 leaves the codec as it is; d3 trains it for machines alone, on the rate and
 the surrogate loss.
 
-What is ours: one neck serves all qualities, so it is told the quality of each place, and reads latents in units of
-their channels, as our adapter does; F are the token features that the MLLM consumes (as in our L_high), where the
+What is ours: one neck serves all qualities, so it is told the quality of each place; it reads latents in units of
+their channels, as our adapter does, and speaks in units of the hidden state that it stands for (without them most of
+its training went into their scale); F are the token features that the MLLM consumes (as in our L_high), where the
 published code compares the projected class embeddings, which an MLLM never reads.
 """
 
@@ -56,6 +57,8 @@ class TransformNeck(nn.Module):
         width, (rows, columns) = config.feature_dim, config.grid
         self.register_buffer("latent_mean_C", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std_C", torch.ones(config.latent_channels))
+        self.register_buffer("output_mean_D", torch.zeros(width))
+        self.register_buffer("output_std_D", torch.ones(width))
         self.projection = nn.Linear(config.latent_channels, width)
         self.quality = OrdinalEmbedding(config.qualities, width)
         self.class_token_D = nn.Parameter(torch.randn(width) * width**-0.5)
@@ -65,10 +68,15 @@ class TransformNeck(nn.Module):
             width, config.heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
         )
 
-    def set_scales(self, latent_mean_C: Tensor, latent_std_C: Tensor) -> None:
-        """Fix what one unit of a latent means: mean and deviation of each channel, measured on training data."""
+    def set_scales(
+        self, latent_mean_C: Tensor, latent_std_C: Tensor, output_mean_D: Tensor, output_std_D: Tensor
+    ) -> None:
+        """Fix what a unit means: mean and deviation of each channel of latents, and of each feature of the tower's
+        hidden state `layer`, measured on training data."""
         self.latent_mean_C.copy_(latent_mean_C)
         self.latent_std_C.copy_(latent_std_C.clamp(min=1e-3 * float(latent_std_C.max())))
+        self.output_mean_D.copy_(output_mean_D)
+        self.output_std_D.copy_(output_std_D)
 
     def forward(self, y_hat_BCHW: Tensor, quality_map_BHW: Tensor, sample: Sampler | None = None) -> Tensor:
         """Tokens (B, 1 + N, D) for `ClipTower.states_from`.
@@ -84,7 +92,8 @@ class TransformNeck(nn.Module):
         sample = sample or partial(fill_grid, grid=self.config.grid)
         patches_BND = sample(features_BDHW).flatten(2).transpose(1, 2)
         class_B1D = self.class_token_D.to(patches_BND.dtype).expand(len(patches_BND), 1, -1)
-        return self.block(self.norm(torch.cat([class_B1D, patches_BND], 1) + self.position_TD))
+        tokens_BTD = self.block(self.norm(torch.cat([class_B1D, patches_BND], 1) + self.position_TD))
+        return tokens_BTD * self.output_std_D + self.output_mean_D
 
     def save(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`."""

@@ -49,8 +49,13 @@ class BridgeStage(MethodStage):
                 f"The tower's width {self.tower.width} is no multiple of baselines.bridge.heads ({settings.heads})."
             ) from None
         neck = TransformNeck(sizes)
-        units = measure_units(self.store.sample(), self.tower.grid, config.qualities)
-        neck.set_scales(units.latent_mean_C, units.latent_std_C)
+        sample = self.store.sample()
+        units = measure_units(sample, self.tower.grid, config.qualities)
+        with torch.no_grad():
+            patches_BND = sample["patches"].to(self.device)
+            state_BTD = self.tower.hidden_states(patches_BND, {settings.layer})[settings.layer].double().cpu()
+        state_std_D, state_mean_D = torch.std_mean(state_BTD, (0, 1), correction=0)
+        neck.set_scales(units.latent_mean_C, units.latent_std_C, state_mean_D, state_std_D)
         return neck
 
     @cached_property
@@ -81,9 +86,28 @@ class BridgeStage(MethodStage):
         named = label_loss(classes.embed(states[last]), classes.classes_KE, batch["label"], classes.scale)
         return label * named + distil * high, {"high": high, "label": named}
 
+    def begin(self, neck: nn.Module) -> None:
+        """Ours: first the neck learns to say what the tower's skipped layers would have said of the original.
+
+        That needs nothing of the layers above, and without it the phases below spend their time on what is simple.
+        """
+        settings = self.settings.bridge
+
+        def loss(module: nn.Module, batch: dict[str, Tensor]):
+            with torch.no_grad():
+                state_BTD = self.tower.hidden_states(batch["patches"], {settings.layer})[settings.layer]
+            said_BTD = module(batch["y_hat"], batch["quality_map"], self.sample)
+            state = ((said_BTD - state_BTD) / neck.output_std_D).square().mean()
+            return state, {"state": state}
+
+        schedule = Schedule(settings.start_epochs, self.inputs.params.adapter.batch, settings.learning_rate)
+        if settings.start_epochs:
+            self.fit_phase("neck-start", neck, loss, self.store, schedule)
+
     def train_neck(self, neck: nn.Module) -> dict[str, float]:
         """The three phases under one learning rate schedule, on the frozen codec's latents; the last phase's means."""
         settings, batch_size = self.settings.bridge, self.inputs.params.adapter.batch
+        self.begin(neck)
         phases = [(1.0, 0.0), (1.0, settings.distillation), (0.0, settings.distillation)]
         epochs = list(settings.epochs)
         examples: Examples = self.store
