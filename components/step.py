@@ -25,6 +25,7 @@ class Step:
         pool: which machines it wants, `cpu` or `gpu`.
         matrix: what it is repeated over.
         function: what its module calls `run`.
+        trains: whether several processes share it where the machine says so (components/processes.py).
         runs: in the ablation pipeline, whether it is a step of that run (components/variants.py).
     """
 
@@ -40,4 +41,5 @@ class Step:
     pool: str = "cpu"
     matrix: tuple[str, ...] = ()
     function: str = "run"
+    trains: bool = False
     runs: "Callable[[Run], object] | None" = None

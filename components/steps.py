@@ -9,11 +9,12 @@ import importlib
 import itertools
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from components import config, environment, variants
+from components import config, environment, processes, variants
 from components.closure import import_closure
 from components.errors import CotamError
 from components.files import read_json, replace, sha256, sha256_tree
@@ -21,7 +22,7 @@ from components.locks import stage_lock
 from components.paths import CHECKOUT, Paths
 from components.step import Step
 from components.step_inputs import Params, StepInputs
-from components.tracking.stage_run import stage_run
+from components.tracking.stage_run import StageLog, stage_run
 from components.variant_steps import ABLATION_STEPS
 
 _PAIR = ("codec", "mllm")
@@ -77,6 +78,7 @@ STEPS = (
     Step(
         name="warmup",
         module="components.training.step_warmup",
+        trains=True,
         summary="warm the adapter up, near the tower's entrance",
         params=("adapter.lambda_low", "adapter.warmup_layer", "adapter.warmup_mixed", *_TRAINING),
         models=("codec.{codec}", "mllm.{mllm}", "tower"),
@@ -90,6 +92,7 @@ STEPS = (
     Step(
         name="joint",
         module="components.training.step_joint",
+        trains=True,
         summary="train the adapter on both losses",
         params=("adapter.lambda_high", "adapter.lambda_low", *_TRAINING),
         models=("codec.{codec}", "mllm.{mllm}", "tower"),
@@ -209,8 +212,22 @@ def run_step(
     environment.be_quiet()
     environment.use_threads(settings.threads)
 
+    def work_folder() -> Path:
+        return paths.work / stage / input_hash(step, instance, params, paths)
+
+    def run_it(work: Path, out: Path, log: StageLog) -> None:
+        inputs = StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, run=run, **names)
+        getattr(importlib.import_module(step.module), step.function)(inputs)
+
+    processes.take_device()
+    if processes.rank():
+        # Not the first of several processes: it trains with the first, which alone writes what comes of it.
+        with tempfile.TemporaryDirectory() as out:
+            run_it(work_folder(), Path(out), StageLog())
+        return
+
     with stage_lock(stage, paths):
-        work = paths.work / stage / input_hash(step, instance, params, paths)
+        work = work_folder()
         target = paths.root / step.out.format(**instance)
         out = target.with_name(f".{target.name}.{step.name}.tmp")  # the same name after a kill, so none are left over
         shutil.rmtree(out, ignore_errors=True)
@@ -218,8 +235,7 @@ def run_step(
         work.mkdir(parents=True, exist_ok=True)
         try:
             with stage_run(stage, params) as log:
-                inputs = StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, run=run, **names)
-                getattr(importlib.import_module(step.module), step.function)(inputs)
+                run_it(work, out, log)
             _publish(step, out, target)
         finally:
             shutil.rmtree(out, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -45,6 +46,14 @@ class Killer:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class FullDisk:
+    """A log under which the disk fills up at one step: no file may grow beyond 100 bytes any more."""
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        if step == KILLED_AT:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
 class Recorder:
     def __init__(self):
         self.points: list[tuple[str, int]] = []
@@ -84,6 +93,21 @@ def test_a_killed_training_resumes_to_the_same_bits(tmp_path):
     assert log.points[0] == ("loss", EVERY)
 
 
+def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(tmp_path):
+    undisturbed = run(tmp_path / "undisturbed")
+    (tmp_path / "full").mkdir()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with pytest.raises(CotamError, match=r"checkpoint cannot be written \(File too large\); free some"):
+            run(tmp_path / "full/checkpoint", FullDisk())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["checkpoint"]
+    log = Recorder()
+    assert run(tmp_path / "full/checkpoint", log) == undisturbed
+    assert log.points[0] == ("loss", EVERY)
+
+
 def test_it_learns_and_reports(tmp_path):
     log = Recorder()
     _, first = run(tmp_path / "a", log, Schedule(epochs=1, batch=4, learning_rate=3e-3))
@@ -113,7 +137,7 @@ def test_a_diverged_training_is_said_and_leaves_the_last_good_checkpoint(tmp_pat
 
     with pytest.raises(CotamError, match="diverged: at step 4 the loss is no number; lower the learning rate"):
         train(adapter, loss, Overflow(), SCHEDULE, checkpoint=tmp_path / "checkpoint", every=2)
-    position = load_checkpoint(tmp_path / "checkpoint", adapter, make_optimizers(adapter, 0.01))
+    position = load_checkpoint((tmp_path / "checkpoint").read_bytes(), adapter, make_optimizers(adapter, 0.01))
     assert position["step"] == 4
     assert all(parameter.isfinite().all() for parameter in adapter.parameters())
 

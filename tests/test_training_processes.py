@@ -1,34 +1,69 @@
 """Training in several processes, as torchrun starts them: what one would have learned, and the same every time."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from components.adapter import AdapterConfig, LatentAdapter
 from components.adapter.losses import low_loss
+from components.errors import CotamError
 from components.paths import ROOT
+from components.processes import launch, micro_batch, wanted
 from components.training.loop import Schedule, accelerator, train
 from tests.test_training_loop import Recorder, Toy
 
-STEPS = 6
+STEPS, EVERY, KILLED_AT = 6, 2, 3
 
 
-def learn(folder: Path, learning_rate: float = 3e-3) -> None:
+class Seen(Toy):
+    """Examples that write down which were asked for, by this process."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def batch(self, epoch: int, examples: np.ndarray) -> dict[str, torch.Tensor]:
+        with self.file.open("a") as file:
+            file.write(json.dumps([epoch, [int(number) for number in examples]]) + "\n")
+        return super().batch(epoch, examples)
+
+
+class Killed(Recorder):
+    """A log under which one process dies, once."""
+
+    def __init__(self, folder: Path):
+        super().__init__()
+        self.once = folder / "killed"
+
+    def metric(self, name: str, value: float, step: int | None = None) -> None:
+        super().metric(name, value, step)
+        if step == KILLED_AT and not self.once.exists():
+            self.once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def learn(folder: Path, learning_rate: float = 3e-3, dies: bool = False) -> None:
     """Train in this process, or this process's part; the first one writes what was learned."""
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     adapter = LatentAdapter(AdapterConfig(latent_channels=4, feature_dim=8, grid=(4, 4), width=16, heads=2))
-    log, schedule = Recorder(), Schedule(epochs=2, batch=5, learning_rate=learning_rate)  # odd, so that shares differ
+    schedule = Schedule(epochs=2, batch=5, learning_rate=learning_rate)  # odd, so that shares differ
+    log, rank = Killed(folder) if dies else Recorder(), os.environ.get("RANK", "0")
 
     def loss(model, batch):
-        low = low_loss(batch["patches"], torch.zeros(1), model(batch["y_hat"], batch["quality_map"]))
+        noisy = batch["y_hat"] + 0.01 * torch.rand_like(batch["y_hat"])  # so that random states matter
+        low = low_loss(batch["patches"], torch.zeros(1), model(noisy, batch["quality_map"]))
         return low, {"low": low}
 
-    last = train(adapter, loss, Toy(), schedule, checkpoint=folder / "checkpoint", every=4, log=log)
+    examples = Seen(folder / f"seen-{rank}")
+    last = train(adapter, loss, examples, schedule, checkpoint=folder / "checkpoint", every=EVERY, log=log)
     here = accelerator()
     if here.is_main_process:
         save_file(adapter.state_dict(), folder / "adapter")
@@ -36,33 +71,110 @@ def learn(folder: Path, learning_rate: float = 3e-3) -> None:
         (folder / "said.json").write_text(json.dumps({"last": last, "told": told, "processes": here.num_processes}))
 
 
-def learned(folder: Path, processes: int, **settings):
+def result(folder: Path) -> tuple[dict[str, torch.Tensor], dict]:
+    return load_file(folder / "adapter"), json.loads((folder / "said.json").read_text())
+
+
+def learned(folder: Path, **settings) -> tuple[dict[str, torch.Tensor], dict]:
     folder.mkdir()
-    if processes == 1:
-        learn(folder, **settings)
-    else:
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        done = subprocess.run(
-            [*command, "-m", "tests.test_training_processes", folder], cwd=ROOT, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in folder.iterdir()) == ["adapter", "checkpoint", "said.json"]
-    said = json.loads((folder / "said.json").read_text())
-    assert said["processes"] == processes
-    assert said["told"] == list(range(STEPS)), "the first process alone tells"
-    return load_file(folder / "adapter"), said["last"]
+    learn(folder, **settings)
+    return result(folder)
 
 
-def test_two_processes_learn_what_one_learns(tmp_path):
-    alone, alone_last = learned(tmp_path / "alone", 1)
-    shared, shared_last = learned(tmp_path / "shared", 2)
-    again, _ = learned(tmp_path / "again", 2)
-    assert all(torch.equal(shared[name], again[name]) for name in alone)
-    start, _ = learned(tmp_path / "start", 1, learning_rate=0.0)
-    apart, way = (sum((alone[name] - other[name]).square().sum() for name in alone) for other in (shared, start))
+def seen(folder: Path) -> list[list[tuple[int, int]]]:
+    """Per process: (epoch, example) in the order in which it asked for them."""
+    files = sorted(folder.glob("seen-*"))
+    lines = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
+    return [[(epoch, number) for epoch, numbers in of for number in numbers] for of in lines]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory) -> Path:
+    """Folders of two trainings in two processes, one of which lost a process: `shared` and `killed`."""
+    folder = tmp_path_factory.mktemp("processes")
+    command = [sys.executable, "-m", "tests.test_training_processes", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_two_processes_learn_what_one_learns(shared, tmp_path):
+    alone, alone_said = learned(tmp_path / "alone")
+    start, _ = learned(tmp_path / "start", learning_rate=0.0)
+    together, said = result(shared / "shared")
+    assert said["processes"] == 2
+    apart, way = (sum((alone[name] - other[name]).square().sum() for name in alone) for other in (together, start))
     assert apart < 0.05 * way  # in bfloat16 the order of sums shows, and Muon makes the most of it
-    assert shared_last == pytest.approx(alone_last, rel=0.02)
+    assert said["last"] == pytest.approx(alone_said["last"], rel=0.02)
+    [order] = seen(tmp_path / "alone")
+    first, second = seen(shared / "shared")
+    assert sorted(first + second) == sorted(order)  # the same batches, shared out
+    assert not set(first) & set(second) and len(set(order)) == len(order) == 5 * STEPS
+
+
+def test_the_first_process_alone_writes_and_tells(shared):
+    _, said = result(shared / "shared")
+    assert said["told"] == list(range(STEPS))
+    names = sorted(path.name for path in (shared / "shared").iterdir())
+    assert names == ["adapter", "checkpoint", "said.json", "seen-0", "seen-1"]
+
+
+def test_a_process_that_dies_costs_nothing_but_time(shared):
+    undisturbed, _ = result(shared / "shared")
+    survived, said = result(shared / "killed")
+    assert (shared / "killed" / "killed").exists()
+    assert said["told"] == list(range(EVERY, STEPS))  # from the last checkpoint on
+    assert all(torch.equal(undisturbed[name], survived[name]) for name in undisturbed)
+
+
+def test_gradients_of_portions_add_up(tmp_path, monkeypatch):
+    whole, whole_said = learned(tmp_path / "whole")
+    monkeypatch.setenv("COTAM_MICRO_BATCH", "2")
+    portions, said = learned(tmp_path / "portions")
+    start, _ = learned(tmp_path / "start", learning_rate=0.0)
+    apart, way = (sum((whole[name] - other[name]).square().sum() for name in whole) for other in (portions, start))
+    assert apart < 0.05 * way
+    assert said["last"] == pytest.approx(whole_said["last"], rel=0.02)
+    assert seen(tmp_path / "portions") == seen(tmp_path / "whole")
+    assert len((tmp_path / "portions/seen-0").read_text().splitlines()) == 3 * STEPS
+
+
+@pytest.mark.parametrize("value", ["two", "0", "-1"])
+def test_a_number_that_is_none_is_one_sentence(monkeypatch, value):
+    for variable, ask in (("COTAM_PROCESSES", wanted), ("COTAM_MICRO_BATCH", micro_batch)):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(CotamError, match=f"{variable} is '{value}': set it to a whole number"):
+            ask()
+
+
+def test_a_step_that_fails_is_not_started_again(capfd):
+    code = "import os; print('no such shards', flush=True); raise SystemExit(3)"
+    with pytest.raises(CotamError, match=r"Process \d of 2 ended with exit code 3; what it said is above"):
+        launch(2, ["-c", code])
+    assert capfd.readouterr().out.count("no such shards") <= 2
+
+
+def test_a_process_that_is_always_killed_is_given_up(monkeypatch, capfd):
+    monkeypatch.setattr("components.processes.RESTARTS", 1)
+    code = "import os; os.environ['RANK'] == '1' and os.kill(os.getpid(), 9); import time; time.sleep(60)"
+    with pytest.raises(CotamError, match=r"killed 2 times; if it was for memory, lower COTAM_MICRO_BATCH"):
+        launch(2, ["-c", code])
+    assert capfd.readouterr().err.count("Process 1 of 2 was killed (signal 9); all go on from the last") == 1
+
+
+def main(folder: Path) -> None:
+    """Train twice in two processes, forked after the imports, with torchrun's own agent and restarts."""
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # docs/cluster.md says why
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for name, dies in (("shared", False), ("killed", True)):
+        (folder / name).mkdir()
+        config = LaunchConfig(
+            min_nodes=1, max_nodes=1, nproc_per_node=2, run_id=name, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
+            max_restarts=1, monitor_interval=0.1, start_method="fork",
+        )  # fmt: skip
+        elastic_launch(config, learn)(folder / name, 3e-3, dies)
 
 
 if __name__ == "__main__":
-    learn(Path(sys.argv[1]))
+    main(Path(sys.argv[1]))

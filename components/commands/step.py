@@ -30,12 +30,16 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the step with the code of the checkout that we stand in."""
+    """Run the step with the code of the checkout that we stand in, in as many processes as the machine gives it."""
     _enter_checkout(Path.cwd())
+    from components import processes
     from components.locks import die_with_parent
-    from components.steps import run_step
+    from components.steps import find, run_step
 
     die_with_parent()
+    if find(args.name).trains and processes.wanted() > 1 and not processes.started():
+        processes.launch(processes.wanted(), ["-m", "components.cli", *sys.argv[1:]])
+        return 0
     run_step(args.name, args.codec, args.mllm, variant=args.variant, seed=args.seed)
     return 0
 

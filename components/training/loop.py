@@ -2,9 +2,11 @@
 
 It runs on Hugging Face Accelerate, so the same code serves a laptop's cores, a GPU, or several processes. Training is a
 pure function of the seed: the batches follow from (seed, epoch, position), and a run that was killed goes on from its
-last checkpoint to bitwise the same weights (at the same number of threads and processes).
+last checkpoint to bitwise the same weights (at the same number of threads and processes). Of several processes
+(components/processes.py) each takes its share of every batch, and the first alone writes and tells.
 """
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +16,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from components.errors import CotamError
+from components.processes import micro_batch
 from components.progress import track
-from components.training.checkpoint import load_checkpoint, save_checkpoint
+from components.training.checkpoint import load_checkpoint, random_states, save_checkpoint
 from components.training.optimizer import make_optimizers
 
 RAMP = 0.05  # share of the steps over which the learning rate rises
@@ -100,15 +104,19 @@ def train(
         The mean of the loss and of its parts over the last epoch.
 
     Raises:
-        CotamError: the loss is no longer a finite number.
+        CotamError: the loss is no longer a finite number, or there are more processes than examples in a batch.
     """
     here = accelerator()
     movers = optimizers(model, schedule.learning_rate)
     prepared, *steppers = here.prepare(model, *movers)
     size = min(schedule.batch, len(examples))
+    if size < here.num_processes:
+        raise CotamError(f"{here.num_processes} processes cannot share batches of {size}; start fewer.")
+    at_once = micro_batch() or size
     per_epoch = len(examples) // size  # what is left over comes first in no epoch: orders differ
     steps = schedule.epochs * per_epoch
-    position = load_checkpoint(checkpoint, model, movers) or {"step": 0, "sums": {}}
+    kept = load_checkpoint(_of_first(here, checkpoint), model, movers, here.process_index)
+    position = kept or {"step": 0, "sums": {}}
     sums: dict[str, float] = position["sums"]
     order, order_epoch = np.empty(0), -1
 
@@ -120,29 +128,48 @@ def train(
         if epoch != order_epoch:
             order, order_epoch = examples.order(epoch), epoch
         mine = order[place * size : (place + 1) * size][here.process_index :: here.num_processes]
-        batch = {name: tensor.to(here.device) for name, tensor in examples.batch(epoch, mine).items()}
         for group in (group for mover in movers for group in mover.param_groups):
             group["lr"] = schedule.rate(step, per_epoch) * group.get("scale", 1.0)
 
-        total, parts = loss(prepared, batch)
-        # Gradients are averaged over processes, whose shares of the batch may differ by one example.
-        here.backward(total * (len(mine) * here.num_processes / size))
+        summed: dict[str, Tensor] = {}
+        for start in range(0, len(mine), at_once):
+            portion = mine[start : start + at_once]
+            batch = {name: tensor.to(here.device) for name, tensor in examples.batch(epoch, portion).items()}
+            is_last = start + at_once >= len(mine)
+            with contextlib.nullcontext() if is_last else here.no_sync(prepared):
+                total, parts = loss(prepared, batch)
+                # Gradients are averaged over processes, whose shares of the batch may differ by one example.
+                here.backward(total * (len(portion) * here.num_processes / size))
+            for name, value in {"loss": total, **parts}.items():
+                share = value.detach() * (len(portion) / size)
+                summed[name] = summed[name] + share if name in summed else share
         here.clip_grad_norm_(model.parameters(), CLIP)
         for stepper in steppers:
             stepper.step()
             stepper.zero_grad()
 
-        named = {"loss": total, **parts}
-        means = here.reduce(torch.stack([value.detach() for value in named.values()]) * (len(mine) / size), "sum")
-        values = dict(zip(named, means.tolist(), strict=True))
+        means = here.reduce(torch.stack(list(summed.values())), "sum")
+        values = dict(zip(summed, means.tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise CotamError(f"The training diverged: at step {step} the loss is no number; lower the learning rate.")
         sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
         if log is not None and here.is_main_process:
             _report(log, values | {"learning_rate": schedule.rate(step, per_epoch)}, step)
-        if here.is_main_process and ((step + 1) % every == 0 or step + 1 == steps):
-            save_checkpoint(checkpoint, model, movers, {"step": step + 1, "sums": sums})
+        if (step + 1) % every == 0 or step + 1 == steps:
+            random = {name: here.gather(state.to(here.device)) for name, state in random_states().items()}
+            if here.is_main_process:
+                save_checkpoint(checkpoint, model, movers, {"step": step + 1, "sums": sums}, random)
     return {name: value / per_epoch for name, value in sums.items()}
+
+
+def _of_first(here: Accelerator, path: Path) -> bytes:
+    """What is in the first process's file, empty where there is none; the others' disks need not have it."""
+    content = path.read_bytes() if here.is_main_process and path.exists() else b""
+    if here.num_processes == 1:
+        return content
+    size = broadcast(torch.tensor([len(content)], device=here.device))
+    sent = torch.frombuffer(bytearray(content or bytes(size.item())), dtype=torch.uint8) if size.item() else None
+    return b"" if sent is None else broadcast(sent.to(here.device)).cpu().numpy().tobytes()
 
 
 def _report(log: Log, values: dict[str, Any], step: int) -> None:

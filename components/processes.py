@@ -1,0 +1,104 @@
+"""Several processes that train one model together, each with a share of every batch (and a GPU of its own).
+
+How many there are is a matter of the machine, not of the experiment, so the machine's environment says it:
+
+- COTAM_PROCESSES: how many a training step is shared out to on this machine; 1 if it is not set.
+- COTAM_MICRO_BATCH: how many examples a process computes with at once; gradients of a batch's portions are summed
+  before each step of the optimizer. All of its share if it is not set.
+
+Neither changes what is learned but for the order of sums. Over several machines `torchrun` starts the processes
+(docs/cluster.md), and its variables (RANK and so on) are heeded here.
+"""
+
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+
+from components.errors import CotamError
+
+RESTARTS = 3
+
+
+def rank() -> int:
+    """Which of the processes this is; 0 is the one that writes."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def started() -> bool:
+    """Whether this is one of several processes, or could be: torchrun has started it."""
+    return "RANK" in os.environ
+
+
+def take_device() -> None:
+    """Make the GPU of this process the current one."""
+    if not started():
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def wanted() -> int:
+    """How many processes this machine gives to a training.
+
+    Raises:
+        CotamError: COTAM_PROCESSES is no number.
+    """
+    return _number("COTAM_PROCESSES") or 1
+
+
+def micro_batch() -> int | None:
+    """How many examples fit into a process at once; None: all.
+
+    Raises:
+        CotamError: COTAM_MICRO_BATCH is no number.
+    """
+    return _number("COTAM_MICRO_BATCH")
+
+
+def launch(count: int, command: Sequence[str]) -> None:
+    """Run `command` in `count` processes on this machine, as torchrun does.
+
+    When one is killed, for its memory for example, all are started anew and go on from the last checkpoint. One that
+    ends with an exit code has said why, and would again. (Which of both it was torchrun's own restarts do not ask.)
+
+    Raises:
+        CotamError: they did not end well.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    for attempt in range(RESTARTS + 1):
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            max_restarts=0,
+            monitor_interval=0.2,
+        )
+        try:
+            elastic_launch(config, sys.executable)(*command)
+            return
+        except ChildFailedError as error:
+            first, failure = error.get_first_failure()
+            if failure.exitcode >= 0:
+                said = f"Process {first} of {count} ended with exit code {failure.exitcode}; what it said is above."
+                raise CotamError(said) from None
+            if attempt < RESTARTS:
+                said = f"Process {first} of {count} was killed (signal {-failure.exitcode})"
+                print(f"{said}; all go on from the last checkpoint.", file=sys.stderr, flush=True)
+    raise CotamError(f"Processes were killed {RESTARTS + 1} times; if it was for memory, lower COTAM_MICRO_BATCH.")
+
+
+def _number(variable: str) -> int | None:
+    said = os.environ.get(variable, "")
+    if not said:
+        return None
+    if not said.isdigit() or int(said) < 1:
+        raise CotamError(f"{variable} is {said!r}: set it to a whole number from 1 on, or not at all.")
+    return int(said)
