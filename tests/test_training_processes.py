@@ -162,6 +162,45 @@ def test_a_process_that_is_always_killed_is_given_up(monkeypatch, capfd):
     assert capfd.readouterr().err.count("Process 1 of 2 was killed (signal 9); all go on from the last") == 1
 
 
+def test_a_step_that_trains_is_shared_out_where_the_machine_says_so(monkeypatch):
+    from components import locks, processes, steps
+    from components.cli import main as cotam
+
+    done = []
+    monkeypatch.setattr(locks, "die_with_parent", lambda: None)
+    monkeypatch.setattr(processes, "launch", lambda count, command: done.append((count, command)))
+    monkeypatch.setattr(steps, "run_step", lambda name, *_, **__: done.append(name))
+    monkeypatch.setenv("COTAM_PROCESSES", "3")
+    monkeypatch.chdir(ROOT)
+    for name in ("joint", "rate"):
+        monkeypatch.setattr(sys, "argv", ["cotam", "step", name])
+        assert cotam() == 0
+    monkeypatch.setenv("RANK", "1")  # one of them
+    assert cotam(["step", "joint"]) == 0
+    assert done == [(3, ["-m", "components.cli", "step", "joint"]), "rate", "joint"]
+
+
+@pytest.mark.soak
+def test_two_processes_run_a_step_to_its_end(tmp_path):
+    from components.steps import run_step
+    from tests.small_checkout import CODEC, MLLM, scenes, write_checkout, write_shards
+
+    paths = write_checkout(tmp_path, {"adapter.warmup_epochs": "2"})
+    write_shards(paths.shards, scenes(20))
+    found = []
+    for processes in (1, 2):
+        if processes == 1:
+            run_step("warmup", paths=paths)
+        else:
+            code = "from components.paths import Path, Paths; from components.steps import run_step; import sys; "
+            launch(2, ["-c", f"{code} run_step('warmup', paths=Paths(Path({str(tmp_path)!r})))"])
+        folder = paths.warmup(CODEC, MLLM)
+        assert sorted(path.name for path in folder.iterdir()) == ["adapter", "metrics.json"]
+        found.append(json.loads((folder / "metrics.json").read_text())["validation"]["5"]["low_ratio"])
+        assert not any((paths.work / f"warmup@{CODEC}-{MLLM}").glob("*"))
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
 def main(folder: Path) -> None:
     """Train twice in two processes, forked after the imports, with torchrun's own agent and restarts."""
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # docs/cluster.md says why
