@@ -3,6 +3,7 @@
 import pytest
 import yaml
 
+from components.tracking import promotion, registry
 from components.tracking.lineage import benchmark_version, data_of
 from components.tracking.promotion import CHAMPION, judge
 from components.tracking.registry import Candidate, _mean_negated, register
@@ -52,16 +53,73 @@ def test_the_version_of_the_benchmarks_is_their_content_and_the_qualities(tmp_pa
     assert len({same, benchmark_version({"data/benchmarks": "4.dir"}, [0, 1]), benchmark_version(data, [0, 2])}) == 3
 
 
-def test_known_files_that_are_measured_again_get_the_new_numbers(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """The address of a store of MLflow, whose tables take seconds to make: every test has a model of its own in it."""
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def candidate(model, folder, rate=-20.0, high=-15.0):
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(folder.name.encode())
+    return Candidate(model, folder, rate, {"benchmarks": "a"}, high)
+
+
+def meanwhile(monkeypatch, module, name, act):
+    """Do `act` once, right before the function `name` of `module` is called the next time."""
+    function, waiting = getattr(module, name), [act]
+
+    def interrupted(*arguments, **options):
+        while waiting:
+            waiting.pop()()
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(module, name, interrupted)
+
+
+def test_of_two_that_register_at_once_the_better_is_champion(store, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
-    monkeypatch.chdir(tmp_path)
+    register(candidate("cotam-two-at-once", tmp_path / "held"), store)
+    worse, better = (
+        candidate("cotam-two-at-once", tmp_path / name, rate, rate + 2)
+        for name, rate in (("worse", -30.0), ("better", -40.0))
+    )
+    others = []
+    # The worse has been judged and is about to take the alias when the better comes, takes it and is done.
+    meanwhile(monkeypatch, promotion, "_crown", lambda: others.append(register(better, store)))
+    done = register(worse, store)
+    assert others[0].champion and not done.champion
+    assert done.reason == f"version {others[0].version}, which was registered at the same time, is better"
+    client = MlflowClient(store)
+    assert str(client.get_model_version_by_alias(worse.name, CHAMPION).version) == others[0].version
+    assert client.get_model_version(worse.name, done.version).tags["promotion"] == done.reason
+
+
+def test_the_same_files_that_are_registered_at_once_are_one_version(store, tmp_path, monkeypatch):
+    from mlflow import MlflowClient
+
+    same = candidate("cotam-same-at-once", tmp_path / "same")
+    others = []
+    meanwhile(monkeypatch, registry, "_create", lambda: others.append(register(same, store)))
+    done = register(same, store)
+    assert (others[0].new, done.new) == (True, False) and done.version == others[0].version
+    [version] = MlflowClient(store).search_model_versions(f"name = '{same.name}'")
+    assert str(version.version) == done.version and done.champion
+
+
+def test_known_files_that_are_measured_again_get_the_new_numbers(store, tmp_path):
+    from mlflow import MlflowClient
+
     folders = {}
     for name in ("old", "new"):
         folders[name] = tmp_path / name
         folders[name].mkdir()
         (folders[name] / "model.safetensors").write_bytes(name.encode())
-    model, uri = "cotam-codec-of-a-test", f"sqlite:///{tmp_path / 'mlflow.db'}"
+    model, uri = "cotam-measured-again", store
 
     def again(which, rate, benchmarks, high, **scores):
         tags = {"benchmarks": benchmarks, "revision": benchmarks, **{f"bd_rate.{k}": v for k, v in scores.items()}}

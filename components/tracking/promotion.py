@@ -66,9 +66,32 @@ def promote(client, name: str, version: str) -> Verdict:
     challenger = client.get_model_version(name, version)
     verdict = judge(challenger.tags, champion.tags if champion else None)
     client.set_model_version_tag(name, version, REASON, verdict.reason)
-    if verdict.moves:
-        _crown(client, name, version, champion.version if champion else None)
+    if not verdict.moves:
+        return verdict
+    _crown(client, name, version, champion.version if champion else None)
+    holder = _settle(client, name)
+    if holder == version:
+        return verdict
+    verdict = Verdict(False, f"version {holder}, which was registered at the same time, is better")
+    client.set_model_version_tag(name, version, REASON, verdict.reason)
     return verdict
+
+
+def _settle(client, name: str) -> str:
+    """Give the alias to whichever version the rule prefers to its holder, until there is none; return the holder.
+
+    MLflow has no transactions: two runs that end at once may both beat the former champion, and the worse of them may
+    move the alias last. Whoever has moved it therefore looks once more. Each turn lowers the BD-rate, so it ends.
+    """
+    while True:
+        holder = current(client, name)
+        for one in client.search_model_versions(f"name = '{name}'"):
+            if str(one.version) != str(holder.version) and (verdict := judge(one.tags, holder.tags)).moves:
+                client.set_model_version_tag(name, str(one.version), REASON, verdict.reason)
+                _crown(client, name, str(one.version), str(holder.version))
+                break
+        else:
+            return str(holder.version)
 
 
 def current(client, name: str):

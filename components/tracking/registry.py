@@ -108,7 +108,7 @@ def register(found: Candidate, uri: str, run_id: str | None = None) -> Registere
         version = next((v for v in versions if v.tags.get("content_hash") == content), None)
         new = version is None
         if version is None:
-            version = _create(client, found, content, run_id)
+            version, new = _only_one(client, found, content, _create(client, found, content, run_id))
         else:
             _update(client, found, version)
         verdict = promote(client, found.name, str(version.version))
@@ -155,6 +155,24 @@ def _create(client, found: Candidate, content: str, run_id: str | None):
     if own_run:
         client.set_terminated(run_id)
     return version
+
+
+def _only_one(client, found: Candidate, content: str, created) -> tuple[Any, bool]:
+    """The version to keep of files that another run has registered at the same time, and whether it is `created`.
+
+    The lower number stays; each of the runs sees both, for each looks after it has made its own.
+    """
+    same = [
+        version
+        for version in client.search_model_versions(f"name = '{found.name}'")
+        if version.tags.get("content_hash") == content
+    ]
+    first = min(same, key=lambda version: int(version.version), default=created)
+    if int(first.version) == int(created.version):
+        return created, True
+    client.delete_model_version(found.name, created.version)
+    _update(client, found, first)
+    return first, False
 
 
 def _update(client, found: Candidate, version) -> None:
