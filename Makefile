@@ -24,7 +24,7 @@ demo: setup ## run the main job on the embedded world with Prefect, DVC and MLfl
 	@$(PYTHON) -m flows.demo
 
 test: setup browser stores ## run the tests
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q
+	@infra/test.sh
 
 soak: setup browser stores ## run the long tests too: full fuzzing, faults, large data
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m 'not cluster'
