@@ -112,7 +112,25 @@ def test_no_pod_is_root_or_holds_a_secret(name, pod):
     for container in pod["containers"]:
         assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
         for variable in container.get("env", []):
-            assert "valueFrom" in variable or not re.search("PASSWORD|SECRET|AUTH_STRING|KEY", variable["name"])
+            secret = re.search("PASSWORD|SECRET|AUTH_STRING|KEY", variable["name"])
+            assert "valueFrom" in variable or not secret or variable["name"] in REFERENCES
+
+
+REFERENCES = {
+    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_NAME": "cotam",
+    "PREFECT_INTEGRATIONS_KUBERNETES_WORKER_API_AUTH_STRING_SECRET_KEY": "PREFECT_API_AUTH_STRING",
+}
+"""Settings of prefect-kubernetes, by which a stage's job refers to the password instead of holding it."""
+
+
+def test_jobs_of_stages_refer_to_the_password_and_do_not_hold_it():
+    documented = (ROOT / "docs/cluster.md").read_text()
+    starters = dict(pods())["workers.yaml:starter"]["containers"]
+    assert len(starters) == len(POOLS)
+    for container in starters:
+        given = {variable["name"]: variable.get("value") for variable in container["env"]}
+        assert REFERENCES.items() <= given.items()
+    assert "create secret generic cotam " in documented and "PREFECT_API_AUTH_STRING=" in documented
 
 
 def test_the_compose_file_is_what_compose_takes():
