@@ -14,7 +14,9 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -39,6 +41,9 @@ CLUSTER: dict[str, int | None] = {"cluster": None, "cluster-cpu": 1, "cluster-gp
 PODS = {f"cluster-{kind}": ROOT / "infra" / "kubernetes" / f"pool-{kind}.json" for kind in ("cpu", "gpu")}
 """Pool -> the job that Prefect's Kubernetes worker makes of a flow run."""
 
+MAXIMUM_SKEW = 10.0
+"""Seconds by which a machine's clock may differ: a worker asks for what is due within its next ten seconds."""
+
 UNFINISHED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
 
 
@@ -61,6 +66,30 @@ async def wait_for_server(client: PrefectClient) -> None:
         except httpx.HTTPError:
             pass
         await asyncio.sleep(0.3)
+
+
+async def check_clock(client: PrefectClient) -> None:
+    """Compare this machine's clock with the server's.
+
+    A worker takes what is due by its own clock, and the times in a run's heartbeats tell it dead from alive: with a
+    clock that is behind, stages would start late by as much.
+
+    Raises:
+        CotamError: they differ by more than `MAXIMUM_SKEW`.
+    """
+    seen = []
+    for _ in range(3):  # a busy machine reads an answer late, which looks like a clock that is ahead
+        reply = await client.hello()
+        if "date" not in reply.headers:
+            return
+        seen.append(time.time() - parsedate_to_datetime(reply.headers["date"]).timestamp())
+        if abs(seen[-1]) <= MAXIMUM_SKEW:
+            return
+    skew = min(seen, key=abs)
+    raise CotamError(
+        f"This machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} that of Prefect's server; "
+        "set both by NTP (`timedatectl set-ntp true`), then start the worker again."
+    )
 
 
 async def crash_abandoned(client: PrefectClient) -> None:
@@ -130,6 +159,7 @@ async def join(pools: Sequence[str], name: str) -> None:
     """Serve pools of a cluster until killed, beside other workers."""
     async with get_client() as client:
         await wait_for_server(client)
+        await check_clock(client)
     await _work({pool: CLUSTER[pool] for pool in pools}, f"{name}-{{pool}}")
 
 

@@ -36,6 +36,7 @@ _REFUSALS = {  # S3's error codes
     "AccessDenied": "these credentials may not read it",
     "NoSuchBucket": "there is no such bucket",
     "NoSuchKey": "it is no longer there; run again to list the source anew",
+    "RequestTimeTooSkewed": "this machine's clock is wrong; set it (`timedatectl set-ntp true`)",
     "PreconditionFailed": "it has changed meanwhile; run again to list the source anew",
 }
 
