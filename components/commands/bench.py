@@ -17,6 +17,7 @@ BENCHMARKS = {
     "guidance": "what guidance and adapter are each worth, beside maps in random order and perfect ones",
     "exactness": "streams written in one way and read in another, and what exact arithmetic costs in rate",
     "data": "images per second out of shards, against single files",
+    "overhead": "seconds of the last finished run in its stages and around them, while `make up` runs",
     "psnr": "rate and PSNR of ELIC and DCAE, guided and not, beside JPEG, WebP and AVIF",
     "allocation": "where in an image the bits go with guidance, at equal size",
     "reuse": "images per second of adapter training with decoded latents and features kept, and without",

@@ -75,11 +75,11 @@ class TrackingClient:
         """The run as MLflow's JSON: `info` (status, artifact_uri, ...) and `data` (metrics, params, tags)."""
         return self._call("GET", "mlflow/runs/get", params={"run_id": run_id})["run"]
 
-    def end_run(self, run_id: str, status: str) -> None:
-        """Set the final status: FINISHED, FAILED or KILLED. RUNNING reopens the run."""
+    def end_run(self, run_id: str, status: str, ended_ms: int | None = None) -> None:
+        """Set the final status: FINISHED, FAILED or KILLED, and when it ended (now). RUNNING reopens the run."""
         body: dict[str, Any] = {"run_id": run_id, "status": status}
         if status != "RUNNING":
-            body["end_time"] = now_ms()
+            body["end_time"] = now_ms() if ended_ms is None else ended_ms
         self._call("POST", "mlflow/runs/update", json=body)
 
     def log_batch(self, run_id: str, metrics: list[dict[str, Any]] | None = None,

@@ -1,5 +1,7 @@
 """`make demo`, from nothing and again."""
 
+import re
+
 import httpx
 
 from components import config
@@ -40,6 +42,27 @@ def test_first_demo_prints_the_tables_and_where_the_report_is(first_demo, projec
     assert f"Report: {project}/results/report/index.html\n" in first_demo.out
     about = read_json(project / "results/report/run.json")
     assert about["dirty"] is False and about["seconds"] > 0 and len(about["revision"]) == 40
+
+
+def test_first_demo_says_what_was_spent_around_the_stages(first_demo):
+    said = re.search(r"Done in (\d+) s: (\d+) s in stages, (\d+) s \((\d+) %\) around them\.", first_demo.out)
+    whole, busy, around, share = map(int, said.groups())
+    assert abs(whole - busy - around) <= 1 and abs(share - 100 * around / whole) <= 5
+
+
+def test_the_benchmark_of_overhead_reads_a_finished_run(running, capsys):
+    from benchmarks.overhead import main, measure
+
+    uri = services.urls(running)["mlflow"]
+    _, runs = experiments(running)
+    first = [run for run in runs if run["info"]["status"] == "FINISHED"][-1]["info"]["run_id"]
+    times = measure(uri, first)
+    assert sorted(times.stages) == STAGES
+    assert 0 < times.busy < times.whole
+    assert main(["--project", str(running), "--run", first]) == 0
+    assert re.search(r"around +[\d.]+ s, [\d.]+ % of the run", capsys.readouterr().out)
+    assert main(["--project", str(running), "--run", "0" * 32]) == 1
+    assert capsys.readouterr().err.strip() == f"MLflow at {uri} has no run {'0' * 32}."
 
 
 def test_first_demo_stops_what_it_started(first_demo):
