@@ -54,6 +54,12 @@ with (outside / "ledger").open("a") as ledger:
     ledger.write(name + "\\n")
 '''
 
+_DVC = {  # what `dvc init` and `dvc config` write, without starting DVC three times
+    ".dvc/config": "[core]\n    analytics = false\n    autostage = false\n",
+    ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+    ".dvcignore": "",
+}
+
 _JOINT = "results/joint/elic-micro-llava"
 
 
@@ -106,10 +112,10 @@ def make(folder: Path) -> Path:
     (project / "step.py").write_text(_STEP.format(outside=str(folder)))
     (project / "made_up.json").write_text(json.dumps(summary()))
     (project / ".gitignore").write_text(".cotam/\n/data/\n/results/\n")
+    for name, text in _DVC.items():
+        (project / name).parent.mkdir(exist_ok=True)
+        (project / name).write_text(text)
     git(project, "init", "-q")
-    dvc(project, "init", "-q")
-    dvc(project, "config", "core.analytics", "false")
-    dvc(project, "config", "core.autostage", "false")
     git(project, "add", "-A")
     git(project, "commit", "-q", "-m", "start")
     return project

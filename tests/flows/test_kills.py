@@ -1,14 +1,16 @@
 """SIGKILL in the middle: the same command again ends with the same results, and nothing is registered by half."""
 
+import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 
 from components.files import sha256_tree
-from flows import services
-from tests.flows.conftest import ended, start_demo
+from flows import processes, services
+from tests.flows.conftest import ended, run_deployment, start_demo
 from tests.flows.test_demo import experiments, hashes
 from tests.pipeline_project import clone, dvc, ledger
 
@@ -114,7 +116,13 @@ def check(project, tmp_path):
     assert sha256_tree(project / "results/joint/elic-micro-llava/adapter") in by_content[MODELS[1]]
 
 
-def test_three_kills_and_the_same_command_again(running, setting, tmp_path):
+def kill_prefect_and_worker(project):
+    KILL["worker"](project)
+    KILL["prefect"](project)
+
+
+def test_kills_and_the_same_command_again(running, setting, tmp_path, monkeypatch):
+    monkeypatch.setitem(KILL, "both", kill_prefect_and_worker)
     services.up(running)
     setting(0.25)
     ledger(running)
@@ -126,20 +134,20 @@ def test_three_kills_and_the_same_command_again(running, setting, tmp_path):
     assert first.err == f"Stage joint@elic-micro-llava failed: its last lines are above, the whole log is {log}.\n"
     assert ledger(running) == []  # neither joint nor the report that needs it
 
-    for name in ("worker", "prefect"):
-        again = kill_while_joint_runs(running, name)
-        assert again.code == 1
-        assert again.err == (
-            f"The service {name} has ended (see {running}/.cotam/run/{name}.log): "
-            f"run the same command again, it goes on where it was.\n"
-        )
-        assert ledger(running) == []
+    again = kill_while_joint_runs(running, "both")
+    assert again.code == 1
+    assert again.err in {
+        f"The service {name} has ended (see {running}/.cotam/run/{name}.log): "
+        f"run the same command again, it goes on where it was.\n"
+        for name in ("prefect", "worker")
+    }
+    assert ledger(running) == []
 
     finish(running)
     assert ledger(running) == ["joint", "report"]  # exactly what depends on the setting
     check(running, tmp_path)
     _, runs = experiments(running)
-    assert [run["info"]["status"] for run in runs[:4]] == ["FINISHED", "KILLED", "KILLED", "FAILED"]
+    assert [run["info"]["status"] for run in runs[:3]] == ["FINISHED", "KILLED", "FAILED"]
 
 
 @pytest.mark.soak
@@ -172,3 +180,40 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp
     assert ledger(running) == ["joint", "report"]
     services.up(running)
     check(running, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(5))
+def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, seed):
+    services.up(running)
+    draw = random.Random(seed)
+    setting(100 + seed)
+    process = start_demo(running)
+    try:
+        time.sleep(draw.uniform(0, 30))
+        alive = [psutil.Process(process.pid), *stage_processes(running)]
+        alive += [one for name in services.NAMES for one in processes.marked(running, name)]
+        victim = draw.choice(sorted({one.pid for one in alive}))
+        print(f"seed {seed}: {psutil.Process(victim).cmdline()[:4]} is killed")
+        psutil.Process(victim).kill()
+        ended(process)
+    finally:
+        process.kill()
+    again = ended(start_demo(running))
+    assert again.code == 0, again.out + again.err
+    assert stage_processes(running) == []
+    check(running, tmp_path)
+
+
+@pytest.mark.soak
+def test_two_people_start_the_same_pipeline_at_once(running, setting, tmp_path):
+    services.up(running)
+    setting(0.0625)
+    ledger(running)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(run_deployment, running, "train-and-eval/local", project=str(running)) for _ in range(2)]
+        assert all("Completed" in one.result() for one in both)
+    assert ledger(running) == ["joint", "report"]  # once, not twice
+    check(running, tmp_path)
+    _, runs = experiments(running)
+    assert [run["info"]["status"] for run in runs[:2]] == ["FINISHED", "FINISHED"]

@@ -1,6 +1,7 @@
 """Starting, healing and stopping the services, and what stands in the way."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 from components.errors import CotamError
 from components.paths import ROOT
-from flows import processes, services
+from flows import demo, processes, services
 from flows.processes import Identity, Service
 from flows.service_options import Options
 
@@ -45,17 +46,16 @@ def listener():
 @pytest.mark.parametrize(
     ("variable", "title"), [("COTAM_PREFECT_PORT", "Prefect"), ("COTAM_MLFLOW_PORT", "MLflow")]
 )
-@pytest.mark.parametrize("command", [[*MANAGE, "up"], [sys.executable, "-m", "flows.demo"]])
-def test_a_taken_port_is_one_sentence(tmp_path, listener, variable, title, command):
+@pytest.mark.parametrize("command", [lambda *rest: services.main(["up", *rest]), lambda *rest: demo.main(list(rest))])
+def test_a_taken_port_is_one_sentence(tmp_path, listener, monkeypatch, capsys, variable, title, command):
     other = next(name for name in ("COTAM_PREFECT_PORT", "COTAM_MLFLOW_PORT") if name != variable)
-    environment = os.environ | {variable: str(listener), other: "1"}
-    environment[other] = str(free := _free())
+    monkeypatch.setenv(variable, str(listener))
+    monkeypatch.setenv(other, str(free := _free()))
     assert free != listener
-    done = subprocess.run(
-        [*command, "--project", str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 1
-    assert done.stderr == (
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signal, "signal", lambda *_: None)  # pytest has its own
+        assert command("--project", str(tmp_path)) == 1
+    assert capsys.readouterr().err == (
         f"Port {listener}, which {title} is to use, is taken by another program: "
         f"stop that program, or set {variable} to a free port.\n"
     )
@@ -63,10 +63,13 @@ def test_a_taken_port_is_one_sentence(tmp_path, listener, variable, title, comma
 
 
 @pytest.mark.parametrize("value", ["web", "0", "65536", ""])
-def test_a_port_that_is_no_port_is_one_sentence(tmp_path, value):
-    done = manage("up", tmp_path, COTAM_MLFLOW_PORT=value, COTAM_PREFECT_PORT=str(_free()))
-    assert done.returncode == 1
-    assert done.stderr == f"COTAM_MLFLOW_PORT is {value!r}: set it to a port number from 1 to 65535.\n"
+def test_a_port_that_is_no_port_is_one_sentence(tmp_path, monkeypatch, capsys, value):
+    monkeypatch.setenv("COTAM_MLFLOW_PORT", value)
+    monkeypatch.setenv("COTAM_PREFECT_PORT", str(_free()))
+    assert services.main(["up", "--project", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"COTAM_MLFLOW_PORT is {value!r}: set it to a port number from 1 to 65535.\n"
+    )
 
 
 def test_status_of_what_never_ran(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from components import cli
 from components.errors import CotamError
 from components.files import sha256_tree
 from components.paths import ROOT
@@ -163,17 +164,11 @@ def test_missing_programs_are_one_sentence(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["postgres", "s3"])
-def test_a_taken_port_is_one_sentence(stores, name, tmp_path):
+def test_a_taken_port_is_one_sentence(stores, name, tmp_path, monkeypatch, capsys):
     url = services.status(stores[0])[name]["url"]
-    variable = service_launch.PORTS[name][0]
-    environment = os.environ | {variable: str(service_launch.port_of(url))}
-    for other, (variable_of_other, _) in service_launch.PORTS.items():
-        if other != name:
-            environment[variable_of_other] = str(free_port())
-    command = [sys.executable, "-m", "components.cli", "services", "up", "--postgres", "--s3"]
-    done = subprocess.run(
-        [*command, "--project", str(tmp_path)], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert f"which {service_launch.TITLES[name]} is to use, is taken by another program" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    for one, (variable, _) in service_launch.PORTS.items():
+        monkeypatch.setenv(variable, str(service_launch.port_of(url) if one == name else free_port()))
+    assert cli.main(["services", "up", "--postgres", "--s3", "--project", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert f"which {service_launch.TITLES[name]} is to use, is taken by another program" in said
+    assert len(said.splitlines()) == 1
