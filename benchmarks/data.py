@@ -1,15 +1,21 @@
-"""How fast pictures come out of shards, against the same pictures as single files.
+"""How fast pictures come out of shards and go into them, against single files and against webdataset's own loops.
 
     cotam bench data [--json]          or: python benchmarks/data.py --images 2000 --repeats 11
 
-Both read every picture in the shuffled order of an epoch and decode it. One repeat is a pair, in alternating order, so
-that what else the machine does strikes both; what counts is the ratio within pairs. Everything lies in the page cache:
-on a disk or a network, where a shard is one large file instead of hundreds of small ones, shards gain more. The hash
-of every shard, which is taken once per process, is timed apart.
+Reading: every picture once, decoded, by one process. From shards and from files in the shuffled order of an epoch; by
+webdataset (`WebDataset(...).shuffle(1000).decode("pilrgb")`) in the order of its buffer, which cannot resume in the
+middle of an epoch. Writing: `shard_folder`, which also decodes and checks every picture, hashes and syncs, against a
+loop over `webdataset.ShardWriter`, which copies bytes.
+
+One repeat does all of them, in turn forwards and backwards, so that what else the machine does strikes all; what counts
+is the ratio within repeats. Everything lies in the page cache: on a disk or a network, where a shard is one large file
+instead of hundreds of small ones, shards gain more. The hash of every shard, which is taken once per process, is timed
+apart.
 """
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
@@ -25,11 +31,11 @@ from components.scenes import render, sample_scene
 
 
 def measure(images: int, repeats: int, folder: Path) -> dict:
-    """Draw `images` scenes into `folder` and read them `repeats` times in both ways.
+    """Draw `images` scenes into `folder`, and read and write them `repeats` times in every way.
 
     Returns:
-        images per second of both (medians), the ratio shards / files (median, lowest, highest), and the seconds that
-        checking all hashes takes.
+        images per second of each way (median), the ratio of ours to each other one (median, lowest, highest, over the
+        repeats), and the seconds that checking all hashes takes.
     """
     files = folder / "files"
     files.mkdir()
@@ -40,8 +46,23 @@ def measure(images: int, repeats: int, folder: Path) -> dict:
     start = time.perf_counter()
     reader.verify()
     hashing = time.perf_counter() - start
+    reading = _rates(_reading(reader, sorted(files.iterdir())), images, repeats, "Reading")
+    writing = _rates(_writing(files, folder / "written"), images, repeats, "Writing")
+    return {
+        "images": images,
+        "repeats": repeats,
+        "megabytes": round(manifest["bytes"] / 1e6, 1),
+        "reading": _summary(reading, "shards"),
+        "writing": _summary(writing, "cotam shard"),
+        "hashing_seconds": round(hashing, 3),
+    }
+
+
+def _reading(reader: ShardReader, paths: list[Path]) -> dict[str, Callable[[], object]]:
+    import webdataset
+
     order = [int(index) for index in reader.order(0)]
-    paths = sorted(files.iterdir())
+    tars = [str(reader.folder / entry["file"]) for entry in reader.manifest["shards"]]
 
     def from_shards() -> None:
         for index in order:
@@ -52,24 +73,55 @@ def measure(images: int, repeats: int, folder: Path) -> dict:
             with Image.open(paths[index]) as image:
                 image.convert("RGB")
 
-    ways = (from_shards, from_files)
-    pairs = []
-    for repeat in track(range(repeats), "Reading"):
-        seconds = {way: _seconds(way) for way in (ways if repeat % 2 else ways[::-1])}
-        pairs.append((images / seconds[from_shards], images / seconds[from_files]))
-    ratios = [shards / files for shards, files in pairs]
+    def from_webdataset() -> None:
+        samples = webdataset.WebDataset(tars, shardshuffle=False).shuffle(1000).decode("pilrgb").to_tuple("png;jpg")
+        read = sum(1 for _ in samples)
+        assert read == len(order), f"webdataset gave {read} of {len(order)} pictures"
+
+    return {"shards": from_shards, "files": from_files, "webdataset": from_webdataset}
+
+
+def _writing(files: Path, out: Path) -> dict[str, Callable[[], object]]:
+    import webdataset
+
+    def by_shard_writer() -> None:
+        out.mkdir()
+        with webdataset.ShardWriter(str(out / "%05d.tar"), maxcount=500, verbose=0) as sink:
+            for number, path in enumerate(sorted(files.iterdir())):
+                sink.write({"__key__": f"{number:09d}", "png": path.read_bytes()})
+
+    def anew(write: Callable[[], object]) -> Callable[[], None]:
+        def work() -> None:
+            shutil.rmtree(out, ignore_errors=True)
+            write()
+
+        return work
+
+    return {"cotam shard": anew(lambda: shard_folder(files, out)), "ShardWriter": anew(by_shard_writer)}
+
+
+def _rates(ways: dict[str, Callable[[], object]], images: int, repeats: int, title: str) -> list[dict[str, float]]:
+    """Images per second of every way, once per repeat."""
+    found = []
+    for repeat in track(range(repeats), title):
+        names = list(ways) if repeat % 2 else list(ways)[::-1]
+        found.append({name: images / _seconds(ways[name]) for name in names})
+    return found
+
+
+def _summary(rates: list[dict[str, float]], ours: str) -> dict:
+    others = [name for name in rates[0] if name != ours]
+    ratios = {name: [rate[ours] / rate[name] for rate in rates] for name in sorted(others)}
     return {
-        "images": images,
-        "repeats": repeats,
-        "megabytes": round(manifest["bytes"] / 1e6, 1),
-        "shards_images_per_second": round(statistics.median(shards for shards, _ in pairs)),
-        "files_images_per_second": round(statistics.median(files for _, files in pairs)),
-        "ratio": {
-            "median": round(statistics.median(ratios), 3),
-            "lowest": round(min(ratios), 3),
-            "highest": round(max(ratios), 3),
+        "images_per_second": {name: round(statistics.median(one[name] for one in rates)) for name in sorted(rates[0])},
+        "ratio_to": {
+            name: {
+                "median": round(statistics.median(values), 3),
+                "lowest": round(min(values), 3),
+                "highest": round(max(values), 3),
+            }
+            for name, values in ratios.items()
         },
-        "hashing_seconds": round(hashing, 3),
     }
 
 
@@ -91,11 +143,14 @@ def main() -> int:
     if args.json:
         print(json.dumps(result, indent=2))
         return 0
-    ratio = result["ratio"]
-    print(f"{result['images']} scenes of 128 x 128 pixels as PNG, {result['megabytes']} MB, {result['repeats']} pairs")
-    print(f"shards  {result['shards_images_per_second']:6d} images/s")
-    print(f"files   {result['files_images_per_second']:6d} images/s")
-    print(f"ratio   {ratio['median']:6.2f}  ({ratio['lowest']:.2f} to {ratio['highest']:.2f} over the pairs)")
+    size = f"{result['megabytes']} MB, {result['repeats']} repeats"
+    print(f"{result['images']} scenes of 128 x 128 pixels as PNG, {size}")
+    for title, ours in (("reading", "shards"), ("writing", "cotam shard")):
+        for name, rate in result[title]["images_per_second"].items():
+            print(f"{title}  {name:12} {rate:6d} images/s")
+        for name, ratio in result[title]["ratio_to"].items():
+            spread = f"{ratio['lowest']:.2f} to {ratio['highest']:.2f} over the repeats"
+            print(f"{title}  {ours} / {name}: {ratio['median']:.2f} ({spread})")
     print(f"hashing all shards, once per process: {result['hashing_seconds']:.2f} s")
     return 0
 
