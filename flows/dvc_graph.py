@@ -4,6 +4,10 @@ import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dvc.stage import PipelineStage
 
 _one_at_a_time = threading.Lock()  # DVC's repository object is made for one thread
 
@@ -26,6 +30,21 @@ class Stage:
 MAIN = "dvc.yaml"
 
 
+def target(stage: "PipelineStage") -> str:
+    """What `Stage.name` says, of DVC's own object."""
+    return stage.name if stage.path_in_repo == MAIN else f"{stage.path_in_repo}:{stage.name}"
+
+
+def path_of(project: Path, stage: str) -> str:
+    """A stage as DVC finds it from anywhere: a bare name would be looked up in the folder that we stand in."""
+    return f"{project}/{stage if ':' in stage else f'{MAIN}:{stage}'}"
+
+
+def pipeline_of(stage: str) -> str:
+    """The file that a stage (as `Stage.name` says it) is in."""
+    return stage.rpartition(":")[0] or MAIN
+
+
 def read_graph(project: Path, pipelines: Collection[str] = (MAIN,)) -> list[Stage]:
     """The stages of these files of `project`, each after all that it waits for."""
     import networkx
@@ -37,9 +56,6 @@ def read_graph(project: Path, pipelines: Collection[str] = (MAIN,)) -> list[Stag
 
         def is_ours(stage: object) -> bool:
             return isinstance(stage, PipelineStage) and stage.path_in_repo in pipelines
-
-        def target(stage: PipelineStage) -> str:
-            return stage.name if stage.path_in_repo == MAIN else f"{stage.path_in_repo}:{stage.name}"
 
         return [
             Stage(
@@ -63,7 +79,6 @@ def unchanged(project: Path, stage: str) -> bool:
     with _one_at_a_time:
         try:
             with Repo(str(project)) as repo:
-                # A bare name would be looked up in the folder that we stand in.
-                return not repo.status(targets=[f"{project}/{stage if ':' in stage else f'{MAIN}:{stage}'}"])
+                return not repo.status(targets=[path_of(project, stage)])
         except DvcException:
             return False

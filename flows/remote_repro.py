@@ -15,17 +15,17 @@ from dvc.cli import main as dvc_main
 from dvc.repo import Repo
 
 from components.errors import CotamError
-from flows.dvc_graph import read_graph
+from flows.dvc_graph import MAIN, path_of, pipeline_of, read_graph, target
 
 
 def guarded(allowed: Set[str]) -> Callable[..., None]:
-    """DVC's function that runs a stage's command, refusing the stages that are not in `allowed`."""
+    """DVC's function that runs a stage's command, refusing the stages that are not in `allowed` (`Stage.name`)."""
     run_command = dvc.stage.run.cmd_run
 
     def cmd_run(stage, dry: bool = False, run_env: dict[str, str] | None = None) -> None:
-        if stage.name not in allowed:
+        if target(stage) not in allowed:
             raise CotamError(
-                f"stage {stage.name} has no results in the DVC remote and is not for this pool: "
+                f"stage {target(stage)} has no results in the DVC remote and is not for this pool: "
                 f"run it where it belongs, then `dvc push --run-cache` there."
             )
         run_command(stage, dry=dry, run_env=run_env)
@@ -34,12 +34,16 @@ def guarded(allowed: Set[str]) -> Callable[..., None]:
 
 
 def restore_and_run(project: Path, stage: str | None, pool: str | None) -> int:
-    """Bring `stage` (None: all of them) up to date in `project`, running only stages of `pool` (None: no stage at all).
+    """Bring `stage` up to date in `project`, running only stages of `pool` (None: no stage at all).
+
+    Args:
+        stage: as `Stage.name` says, of any pipeline of the project; None: all of the main one.
 
     Returns:
         DVC's exit code: not 0 when an upstream stage of another pool has no results, or a declared result is missing.
     """
-    allowed = {other.name for other in read_graph(project) if other.pool == pool}
+    pipelines = {MAIN, pipeline_of(stage) if stage else MAIN}
+    allowed = {other.name for other in read_graph(project, pipelines) if other.pool == pool}
     with Repo(str(project)) as repo:
         repo.stage_cache.pull(None)
     dvc.stage.run.cmd_run = guarded(allowed)
@@ -47,7 +51,7 @@ def restore_and_run(project: Path, stage: str | None, pool: str | None) -> int:
     if code or stage is None:
         return code
     with Repo(str(project)) as repo:
-        outs = [out for found in repo.stage.collect(f"{project}/dvc.yaml:{stage}") for out in found.outs]
+        outs = [out for found in repo.stage.collect(path_of(project, stage)) for out in found.outs]
         if missing := [out.def_path for out in outs if not out.exists]:
             print(f"Stage {stage} ended well but did not leave {', '.join(missing)}.", file=sys.stderr)
             return 1
@@ -57,7 +61,7 @@ def restore_and_run(project: Path, stage: str | None, pool: str | None) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stage", nargs="?", help="without one: restore everything, run nothing")
+    parser.add_argument("stage", nargs="?", help="NAME or FILE:NAME; without one: restore everything, run nothing")
     parser.add_argument("--pool", help="stages of this pool may be run")
     args = parser.parse_args()
     return restore_and_run(Path.cwd(), args.stage, args.pool)

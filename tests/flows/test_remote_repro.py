@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from components.files import sha256_tree
 from components.paths import ROOT
@@ -12,14 +13,25 @@ from tests import pipeline_project
 from tests.pipeline_project import clone, dvc, git, ledger
 
 JOINT = "joint@elic-micro-llava"
+FURTHER = "pipelines/further/dvc.yaml"
 
 
 @pytest.fixture
 def made(tmp_path):
-    """A project with a DVC remote; nothing has run."""
+    """A project with a DVC remote and a further pipeline; nothing has run."""
     project = pipeline_project.make(tmp_path / "made")
     dvc(project, "remote", "add", "-d", "shared", str(tmp_path / "remote"))
-    git(project, "commit", "-q", "-a", "-m", "a remote")
+    double = {
+        "wdir": "../..",
+        "cmd": f"{sys.executable} step.py double && cp results/count.txt results/double.txt",
+        "deps": ["results/count.txt"],
+        "outs": ["results/double.txt"],
+        "meta": {"pool": "gpu"},
+    }
+    (project / FURTHER).parent.mkdir(parents=True)
+    (project / FURTHER).write_text(yaml.safe_dump({"stages": {"double": double}}))
+    git(project, "add", "-A")
+    git(project, "commit", "-q", "-m", "a remote, and a further pipeline")
     return project
 
 
@@ -51,6 +63,11 @@ def test_stages_travel_through_the_remote(made, tmp_path):
     assert ledger(made) == ["count", "report"]
     adapter = "results/joint/elic-micro-llava/adapter"
     assert sha256_tree(made / adapter) == sha256_tree(other / adapter)
+
+    further = remote_repro(other, f"{FURTHER}:double", "--pool", "gpu")
+    assert further.returncode == 0, further.stdout + further.stderr
+    assert ledger(made) == ["double"]  # count, which is for another pool, was restored
+    assert (other / "results/double.txt").read_bytes() == (made / "results/count.txt").read_bytes()
 
     driver = clone(made, tmp_path / "driver")
     restored = remote_repro(driver)
