@@ -272,3 +272,19 @@ def test_a_warmed_up_adapter_is_needed(checkout, trained, run):
             run("joint")
     finally:
         away.rename(adapter)
+
+
+def test_a_poisoned_shard_stops_a_stage_before_it_learns(checkout, run):
+    shard, params = checkout.shards / "00000.tar", checkout.root / "params.yaml"
+    good, settings = shard.read_bytes(), params.read_text()
+    before = sha256_tree(checkout.root / "results")
+    assert "\nseed: 7\n" in settings
+    try:
+        shard.write_bytes(good[:2000] + bytes([good[2000] ^ 1]) + good[2001:])
+        params.write_text(settings.replace("\nseed: 7\n", "\nseed: 8\n"))  # the features of seed 7 are there already
+        with pytest.raises(CotamError, match=r"00000\.tar is not what was written"):
+            run("warmup")
+    finally:
+        shard.write_bytes(good)
+        params.write_text(settings)
+    assert sha256_tree(checkout.root / "results") == before
