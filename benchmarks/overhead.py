@@ -2,9 +2,9 @@
 
     python benchmarks/overhead.py [--run ID] [--json]          while `make up` serves the run's records
 
-Prints when each stage of the last finished run (or of run ID) was at work, how much of that was side by side, and the
-share of the run's time in which no stage was: the orchestration's. `make demo` prints the share of all its time, the
-start of the services included.
+Prints when each stage of the last finished train-and-eval (or of run ID) was at work, how much of that was side by
+side, and the share of the run's time in which no stage was: the orchestration's. `make demo` prints the share of all
+its time, the start of the services included.
 """
 
 import argparse

@@ -65,11 +65,13 @@ def stage_times(client: TrackingClient, run: dict[str, Any]) -> StageTimes:
 
 
 def newest(client: TrackingClient, run_id: str | None = None) -> dict[str, Any] | None:
-    """The run of that id, or the last one that has finished; None when there is none."""
+    """The run of that id, or the last train-and-eval that has finished; None when there is none."""
     if run_id:
         return client.get_run(run_id)
     where = "attributes.status = 'FINISHED' and tags.kind = 'experiment'"
-    return next(iter(client.search_runs([client.experiment(EXPERIMENT)], where, limit=1)), None)
+    finished = client.search_runs([client.experiment(EXPERIMENT)], where)
+    # Stages of the flow `ablations` are below its variants.
+    return next((run for run in finished if "flow" not in tags(run)), None)
 
 
 def _seconds(info: dict[str, Any]) -> tuple[float, float]:
