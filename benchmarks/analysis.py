@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from components.analysis.flow import NAMES, flow_of
+from components.analysis.flow import NAMES, Ends, ends_of, flow_from
 from components.analysis.measure import Measure
 from components.analysis.towers import Tower, describe, open_tower
 from components.environment import be_quiet, use_threads
@@ -45,21 +45,20 @@ def kept(tower: Tower, pixels: torch.Tensor, batch: int) -> np.ndarray:
     tower.model.set_attn_implementation("eager")
     with torch.inference_mode():
         told = [tower.model(some, output_attentions=True).attentions for some in pixels.split(batch)]
-    values = np.zeros((len(pixels), len(tower.layers), len(NAMES)))
-    first = 0
+    values = []
     for attentions in told:
-        for layer, attention_BHTT in enumerate(attentions):
-            found = flow_of(attention_BHTT.mean(1), tower.layout).values
-            values[first : first + len(attention_BHTT), layer] = np.stack([found[name] for name in NAMES], -1)
-        first += len(attentions[0])
-    return values
+        ends = [ends_of(attention_BHTT.mean(1), tower.layout) for attention_BHTT in attentions]
+        found = flow_from(Ends(*(torch.cat(parts) for parts in zip(*ends, strict=True))), tower.layout).values
+        values.append(torch.stack([found[name] for name in NAMES], -1).unflatten(0, (tower.layers, -1)).transpose(0, 1))
+    return torch.cat(values).numpy()
 
 
 def alone(tower: Tower, pixels: torch.Tensor, batch: int) -> np.ndarray:
     """The tower, and nobody who looks."""
     tower.model.set_attn_implementation("sdpa")
-    for some in pixels.split(batch):
-        tower.forward(some)
+    with torch.inference_mode():
+        for some in pixels.split(batch):
+            tower.model(some)
     return np.zeros(0)
 
 
@@ -128,7 +127,7 @@ def measure(open_it: Callable[[], Tower], images: int, repeats: int, batch: int)
     ]
     return {
         "tower": tower.name,
-        "layers": len(tower.layers),
+        "layers": tower.layers,
         "tokens": tower.layout.tokens,
         "images": images,
         "batch": batch,

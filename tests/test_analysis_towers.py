@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from components.analysis.attention import listening
+from components.analysis import encoder
 from components.analysis.collect import analyse
 from components.analysis.compressors import parse_choice, parse_choices
 from components.analysis.flow import NAMES
 from components.analysis.images import find_images
 from components.analysis.measure import Measure
 from components.analysis.towers import open_tower
-from components.analysis.watch import watching
 from components.errors import CotamError
+from components.vision import load_tower
 from tests import analysis_reference as reference
 from tests.models import tiny_clip_folder
 from tests.pictures import folder_of
@@ -44,56 +44,53 @@ def pixels_of(tower, images: int = 3) -> torch.Tensor:
 def test_the_attention_heard_is_the_attention_computed(folders, family):
     tower = open_tower(folders[family])
     pixels, heard, states = pixels_of(tower), {}, {}
-    with watching(tower, heard.__setitem__, states.__setitem__):
-        tower.forward(pixels)
-    before = tower.model.config._attn_implementation
+    tower.look(pixels, heard.__setitem__, states.__setitem__)
     tower.model.set_attn_implementation("eager")
     with torch.inference_mode():
         told = tower.model(pixels, output_attentions=True, output_hidden_states=True)
-    tower.model.set_attn_implementation(before)
-    assert list(heard) == list(range(len(tower.layers)))
+    assert list(heard) == list(range(tower.layers))
     for layer, attention_BHTT in enumerate(told.attentions):
         assert torch.allclose(heard[layer], attention_BHTT.mean(1), atol=1e-6), layer
-    assert sorted(states) == list(range(len(tower.layers) + 1))
-    for state in range(len(tower.layers)):
+    assert sorted(states) == list(range(tower.layers + 1))
+    for state in range(tower.layers):
         assert torch.allclose(states[state], told.hidden_states[state], atol=1e-4), state
 
 
 def test_attention_is_what_the_equations_say(folders):
     tower = open_tower(folders["clip"])
-    pixels, heard, inputs = pixels_of(tower, 2), {}, {}
-    hooks = [
-        module.register_forward_pre_hook(
-            lambda _, arguments, keywords, layer=layer: inputs.__setitem__(
-                layer, (arguments or (keywords["hidden_states"],))[0]
-            ),
-            with_kwargs=True,
-        )
-        for layer, module in enumerate(tower.attentions)
-    ]
-    with listening(tower.model, tower.attentions, heard.__setitem__):
-        tower.forward(pixels)
-    for hook in hooks:
-        hook.remove()
-    layer = 2
-    module = tower.attentions[layer]
+    heard, states, layer = {}, {}, 2
+    tower.look(pixels_of(tower, 2), heard.__setitem__, states.__setitem__)
+    block = tower.model.encoder.layers[layer]
+    module = block.self_attn
     with torch.inference_mode():
-        query, key = (projection(inputs[layer]) for projection in (module.q_proj, module.k_proj))
+        tokens = block.layer_norm1(states[layer])
+        query, key = (projection(tokens) for projection in (module.q_proj, module.k_proj))
     heads = [part.unflatten(-1, (-1, module.head_dim)).transpose(1, 2).numpy() for part in (query, key)]
     for image in range(2):
         expected_TT = reference.softmax_attention(heads[0][image], heads[1][image], module.scale)
         assert heard[layer][image].numpy() == pytest.approx(expected_TT, abs=1e-6)
 
 
-def test_nothing_stays_behind(folders):
-    tower = open_tower(folders["clip"])
-    before, calls = tower.model.config._attn_implementation, []
-    with watching(tower, lambda *_: calls.append(1), lambda *_: None):
-        tower.forward(pixels_of(tower, 1))
-    count = len(calls)
-    tower.forward(pixels_of(tower, 1))
-    assert len(calls) == count == len(tower.layers)
-    assert tower.model.config._attn_implementation == before
+@pytest.mark.parametrize("family", FAMILIES)
+def test_looking_leaves_the_tower_as_it_was(folders, family):
+    plain, looked = load_tower(folders[family]).model, open_tower(folders[family])
+    pixels = pixels_of(looked)
+    looked.look(pixels, lambda *_: None, lambda *_: None)
+    for name, tensor in plain.state_dict().items():
+        assert torch.equal(looked.model.state_dict()[name], tensor), name
+    with torch.inference_mode():
+        assert torch.equal(looked.model(pixels).last_hidden_state, plain(pixels).last_hidden_state)
+
+
+@pytest.mark.parametrize("family", ["clip", "internvit"])
+def test_parts_of_a_batch_change_no_number(folders, family, monkeypatch):
+    tower, whole, parts = open_tower(folders[family]), {}, {}
+    pixels = pixels_of(tower, 5)
+    tower.look(pixels, lambda *_: None, whole.__setitem__)
+    monkeypatch.setattr(encoder, "ROWS", 2 * tower.layout.tokens)  # three parts
+    tower.look(pixels, lambda *_: None, parts.__setitem__)
+    for state, tokens_BTD in whole.items():
+        assert torch.allclose(parts[state], tokens_BTD, rtol=1e-6, atol=1e-6), state
 
 
 def test_both_layouts_of_an_internvit_are_one_tower(folders):

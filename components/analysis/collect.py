@@ -145,7 +145,7 @@ class _Worker:
         bits = np.array([one.bits for one in coded], np.int64).reshape(len(self.settings), len(raw)).T
         layout = Layout(self.tower.layout.cls, self.tower.layout.grid)  # anew: without the distances it has cached
         return _Portion(
-            tower=(self.tower.name, layout, len(self.tower.layers)),
+            tower=(self.tower.name, layout, self.tower.layers),
             measured=measured,
             sums=measure.sums,
             bits_BS=bits,

@@ -5,6 +5,7 @@ Everything is computed in float64 from attention averaged over heads, and for ea
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -80,51 +81,84 @@ NAMES = (
 )
 
 
+class Ends(NamedTuple):
+    """What is left of one layer's attention when it has been looked at, from which `flow_from` makes all numbers.
+
+    inflow_BT, outflow_BT and nearest_BN (the most attended patch) are int64. Of each patch, float64: the distances that
+    it looks over, weighted; what it gives to patches, and to CLS; what the other patches take from it; what CLS takes.
+    """
+
+    inflow_BT: Tensor
+    outflow_BT: Tensor
+    nearest_BN: Tensor
+    weighted_BN: Tensor
+    to_patches_BN: Tensor
+    to_cls_BN: Tensor
+    given_BN: Tensor
+    cls_attention_BN: Tensor
+
+
 def flow_of(attention_BTT: Tensor, layout: Layout) -> Flow:
     """Everything that is measured of one layer.
 
     Args:
-        attention_BTT: averaged over heads, rows sum to one; any floating dtype.
+        attention_BTT: averaged over heads, rows sum to one; float32 or float64.
         layout: of its tokens.
 
     Raises:
         ValueError: the attention is not of such tokens.
     """
+    return flow_from(ends_of(attention_BTT, layout), layout)
+
+
+def ends_of(attention_BTT: Tensor, layout: Layout) -> Ends:
+    """Look at a layer's attention, once. See `flow_of`."""
     if attention_BTT.shape[1:] != (layout.tokens, layout.tokens):
         raise ValueError(f"attention of {tuple(attention_BTT.shape[1:])} tokens does not fit {layout}")
+    cls = layout.cls
+    inflow_BT, outflow_BT = _argmax(attention_BTT, -1), _argmax(attention_BTT, -2)
+    nearest_BN = inflow_BT[:, cls:] - cls
+    if cls:  # few rows, as a rule
+        at_cls_BN = nearest_BN < 0
+        nearest_BN[at_cls_BN] = _argmax(attention_BTT[:, cls:][at_cls_BN][:, cls:], -1)
     attention_BTT = attention_BTT.double()
-    distances_NN = layout.distances_NN.to(attention_BTT.device)
-    cls, patches = layout.cls, layout.patches
     among_BNN = attention_BTT[:, cls:, cls:]
-    inflow_BT, outflow_BT = attention_BTT.argmax(-1), attention_BTT.argmax(-2)
+    given_BN = among_BNN.sum(-2)
+    return Ends(
+        inflow_BT=inflow_BT,
+        outflow_BT=outflow_BT,
+        nearest_BN=nearest_BN,
+        weighted_BN=(among_BNN * layout.distances_NN.to(among_BNN.device)).sum(-1),
+        to_patches_BN=among_BNN.sum(-1),
+        to_cls_BN=attention_BTT[:, cls:, :cls].sum(-1),
+        given_BN=given_BN - among_BNN.diagonal(dim1=-2, dim2=-1),
+        cls_attention_BN=attention_BTT[:, 0, 1:].clone() if cls else given_BN / layout.patches,  # no view of it all
+    )
 
-    weighted_BN = (among_BNN * distances_NN).sum(-1)
-    to_patches_BN = among_BNN.sum(-1)
-    nearest_BN = among_BNN.argmax(-1)
-    top1_BN = distances_NN.expand(len(among_BNN), -1, -1).gather(-1, nearest_BN[..., None])[..., 0]
 
-    itself_BN = among_BNN.diagonal(dim1=-2, dim2=-1)
-    given_BN = among_BNN.sum(-2) - itself_BN
-    total_B1 = given_BN.sum(-1, keepdim=True)
+def flow_from(ends: Ends, layout: Layout) -> Flow:
+    """All numbers, of one layer's images or of several layers' together: what is B here is any number of both."""
+    patches = layout.patches
+    total_B1 = ends.given_BN.sum(-1, keepdim=True)
     # Identity attention gives nothing to others: then there is no share, and no summary token.
-    received_BN = torch.where(total_B1 > 1e-12, patches * given_BN / total_B1.clamp_min(1e-12), 0.0)
+    received_BN = torch.where(total_B1 > 1e-12, patches * ends.given_BN / total_B1.clamp_min(1e-12), 0.0)
     summary_BN = received_BN >= SUMMARY_FACTOR
     shares = {
         f"{name}_{kind}": share_B
-        for name, ends_BT in (("inflow", inflow_BT), ("outflow", outflow_BT))
+        for name, ends_BT in (("inflow", ends.inflow_BT), ("outflow", ends.outflow_BT))
         for kind, share_B in _shares(ends_BT, summary_BN, layout).items()
     }
     return Flow(
-        inflow_BT=inflow_BT,
-        outflow_BT=outflow_BT,
-        cls_attention_BN=attention_BTT[:, 0, 1:] if cls else among_BNN.mean(-2),
+        inflow_BT=ends.inflow_BT,
+        outflow_BT=ends.outflow_BT,
+        cls_attention_BN=ends.cls_attention_BN,
         received_BN=received_BN,
         summary_BN=summary_BN,
         values={
-            "d_avg": weighted_BN.mean(-1),
-            "d_avg_patches": (weighted_BN / to_patches_BN.clamp_min(1e-300)).mean(-1),
-            "d_top1": top1_BN.mean(-1),
-            "cls_share": attention_BTT[:, cls:, :cls].sum(-1).mean(-1),
+            "d_avg": ends.weighted_BN.mean(-1),
+            "d_avg_patches": (ends.weighted_BN / ends.to_patches_BN.clamp_min(1e-300)).mean(-1),
+            "d_top1": _apart(ends.nearest_BN, layout).mean(-1),
+            "cls_share": ends.to_cls_BN.mean(-1),
             "summary_tokens": summary_BN.sum(-1).double(),
             "summary_share": (received_BN * summary_BN).sum(-1) / patches,
             **shares,
@@ -132,18 +166,27 @@ def flow_of(attention_BTT: Tensor, layout: Layout) -> Flow:
     )
 
 
+def _argmax(values: Tensor, dim: int) -> Tensor:
+    """Of equals the first. On a processor NumPy's, which is several times as fast."""
+    return torch.from_numpy(values.numpy().argmax(dim)) if values.device.type == "cpu" else values.argmax(dim)
+
+
+def _apart(places_BN: Tensor, layout: Layout) -> Tensor:
+    """How far the patch of each place lies from the patch that it is told of: (B, N), float64."""
+    own_N = torch.arange(layout.patches, device=places_BN.device)
+    return layout.distances_NN.to(places_BN.device)[own_N, places_BN]
+
+
 def _shares(ends_BT: Tensor, summary_BN: Tensor, layout: Layout) -> dict[str, Tensor]:
     """Of the patches, how many have the other end of their flow at CLS, at themselves, ...: {kind: (B,) float64}."""
-    cls, patches = layout.cls, layout.patches
-    ends_BN = ends_BT[:, cls:] - cls  # negative: CLS
+    ends_BN = ends_BT[:, layout.cls :] - layout.cls  # negative: CLS
     at_BN = ends_BN.clamp_min(0)
-    place_N = torch.arange(patches, device=ends_BN.device)
-    apart_BN = layout.distances_NN.to(ends_BN.device)[place_N, at_BN]
+    place_N = torch.arange(layout.patches, device=ends_BN.device)
     fits = {
         "cls": ends_BN < 0,
         "itself": ends_BN == place_N,
         "summary": summary_BN.gather(-1, at_BN),
-        "neighbour": apart_BN <= NEIGHBOUR,
+        "neighbour": _apart(at_BN, layout) <= NEIGHBOUR,
         "far": torch.ones_like(ends_BN, dtype=torch.bool),
     }
     left_BN = torch.ones_like(ends_BN, dtype=torch.bool)

@@ -16,7 +16,6 @@ from components.analysis.flow import Layout, flow_of
 from components.analysis.images import Images
 from components.analysis.similarity import token_similarity
 from components.analysis.towers import Tower
-from components.analysis.watch import watching
 from components.evaluation.streams import Setting
 
 MOST_LAYERS = 12
@@ -88,7 +87,7 @@ def keep(
 def _keep(tower: Tower, name: str, raw: np.ndarray, compressors: Compressors, settings, shown: int, also) -> Kept:
     coded = [compressors.code(setting, [raw]) for setting in settings]
     pixels_V3HW = tower.geometry.pixels([raw, *(one.pictures[0] for one in coded)])
-    versions, layers, layout = len(pixels_V3HW), len(tower.layers), tower.layout
+    versions, layers, layout = len(pixels_V3HW), tower.layers, tower.layout
     pool_UT, coarse = coarse_layout(layout)
     wanted = set(kept_layers(layers))
     kept = Kept(
@@ -120,8 +119,7 @@ def _keep(tower: Tower, name: str, raw: np.ndarray, compressors: Compressors, se
             both = [0, 1 + shown] if versions > 1 else [0]
             kept.features[state] = tokens_VTD[both, layout.cls :].float().cpu().numpy()
 
-    with watching(tower, on_attention, on_state):
-        tower.forward(pixels_V3HW)
+    tower.look(pixels_V3HW, on_attention, on_state)
     return kept
 
 

@@ -1,8 +1,8 @@
 """The numbers of a batch: raw images beside their compressed versions, through the tower together.
 
 Tokens are compared to the raw image's in the layer that makes them; nothing of a layer is left when the next one
-begins, but a few numbers per image and sums over images. Memory depends on neither the number of images nor, for the
-attention, on the number of layers.
+begins, but a few numbers per token and, at the end, per image. Memory depends on neither the number of images nor, for
+the attention, on the number of layers.
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from components.analysis.flow import NAMES, flow_of
+from components.analysis.flow import NAMES, Ends, ends_of, flow_from
 from components.analysis.similarity import token_similarity
 from components.analysis.towers import Tower
-from components.analysis.watch import watching
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Measure:
     def __init__(self, tower: Tower, versions: int):
         self.tower = tower
         self.versions = versions
-        layers, layout = len(tower.layers), tower.layout
+        layers, layout = tower.layers, tower.layout
         self.sums = {
             "received": np.zeros((versions, layers, layout.patches)),
             "summary": np.zeros((versions, layers, layout.patches)),
@@ -55,42 +54,43 @@ class Measure:
 
     def __call__(self, pixels_BV3HW: Tensor) -> Measured:
         """Run the tower on all versions of some images; pixels as `tower.geometry` makes them."""
-        images, layers = len(pixels_BV3HW), len(self.tower.layers)
-        layout, others = self.tower.layout, self.versions - 1
-        values = np.zeros((images, self.versions, layers, len(NAMES)))
-        similarity = np.zeros((images, others, layers + 1))
-        cls_similarity = np.full((images, others, layers + 1), np.nan)
+        images, layout = len(pixels_BV3HW), self.tower.layout
+        seen, kept = [], []
 
-        def on_attention(layer: int, attention_BTT: Tensor) -> None:
-            flow = flow_of(attention_BTT, layout)
-            for place, name in enumerate(NAMES):
-                values[:, :, layer, place] = flow.values[name].cpu().numpy().reshape(images, self.versions)
-            for name, maps in (("received", flow.received_BN), ("summary", flow.summary_BN)):
-                _add(self.sums[name][:, layer], maps.cpu().numpy(), self.versions)
-            for name, ends_BT in (("inflow", flow.inflow_BT), ("outflow", flow.outflow_BT)):
-                _add(self.sums[name][:, layer], _counts(ends_BT[:, layout.cls :], layout.tokens), self.versions)
+        def on_attention(_: int, attention_BTT: Tensor) -> None:
+            seen.append(ends_of(attention_BTT, layout))
 
-        def on_state(state: int, tokens_BTD: Tensor) -> None:
-            for place, versions_VTD in enumerate(tokens_BTD.unflatten(0, (images, self.versions))):
-                if others:
-                    kept_ST = token_similarity(versions_VTD[0], versions_VTD[1:]).cpu().numpy()
-                    similarity[place, :, state] = kept_ST[:, layout.cls :].mean(-1)
-                    if layout.cls:
-                        cls_similarity[place, :, state] = kept_ST[:, 0]
-                    self.sums["similarity"][:, state] += kept_ST[:, layout.cls :]
+        def on_state(_: int, tokens_BTD: Tensor) -> None:
+            tokens_BVTD = tokens_BTD.unflatten(0, (images, self.versions))
+            kept.append(token_similarity(tokens_BVTD[:, 0], tokens_BVTD[:, 1:]).cpu())
 
-        with watching(self.tower, on_attention, on_state):
-            self.tower.forward(pixels_BV3HW.flatten(0, 1))
-        return Measured(values, similarity, cls_similarity)
+        self.tower.look(pixels_BV3HW.flatten(0, 1), on_attention, on_state)
+        flow = flow_from(Ends(*(torch.cat(parts) for parts in zip(*seen, strict=True))), layout)
+
+        def by_image(values_X: Tensor) -> np.ndarray:
+            """Layer by layer, image by image -> (B, V, L, ...)."""
+            return values_X.cpu().unflatten(0, (-1, images, self.versions)).movedim(0, 2).numpy()
+
+        for name, maps in (("received", flow.received_BN), ("summary", flow.summary_BN)):
+            _add(self.sums[name], by_image(maps))
+        for name, ends_BT in (("inflow", flow.inflow_BT), ("outflow", flow.outflow_BT)):
+            _add(self.sums[name], by_image(_counts(ends_BT[:, layout.cls :], layout.tokens)))
+        similarity_BSLT = torch.stack(kept, 2).numpy()
+        _add(self.sums["similarity"], similarity_BSLT[..., layout.cls :])
+        return Measured(
+            values_BVLK=np.stack([by_image(flow.values[name]) for name in NAMES], -1),
+            similarity_BSL=similarity_BSLT[..., layout.cls :].mean(-1),
+            cls_similarity_BSL=similarity_BSLT[..., 0] if layout.cls else np.full(similarity_BSLT.shape[:-1], np.nan),
+        )
 
 
-def _add(sum_VX: np.ndarray, maps_BX: np.ndarray, versions: int) -> None:
+def _add(sums: np.ndarray, maps_B: np.ndarray) -> None:
     """Add image by image."""
-    for maps_VX in maps_BX.reshape(-1, versions, maps_BX.shape[-1]):
-        sum_VX += maps_VX
+    for maps in maps_B:
+        sums += maps
 
 
-def _counts(ends_BN: Tensor, tokens: int) -> np.ndarray:
-    """How often each token is one of the ends: (B, T)."""
+def _counts(ends_BN: Tensor, tokens: int) -> Tensor:
+    """How often each token is one of the ends: (B, T), float64."""
     counts_BT = torch.zeros(len(ends_BN), tokens, dtype=torch.float64, device=ends_BN.device)
-    return counts_BT.scatter_add_(1, ends_BN, torch.ones_like(ends_BN, dtype=torch.float64)).cpu().numpy()
+    return counts_BT.scatter_add_(1, ends_BN, torch.ones_like(ends_BN, dtype=torch.float64))

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from components.analysis.encoder import Encoder
 from components.analysis.flow import Layout
 from components.vision import Geometry, load_tower
 from components.vision import Tower as FrozenTower
@@ -21,21 +20,16 @@ class Tower:
         model: takes normalised pixels (B, 3, H, W).
         geometry: makes these of images.
         layout: of its tokens.
-        layers: the encoder's layers, in order; each gives (B, T, D).
-        attentions: the attention module of each layer.
+        layers: how many there are, L.
+        look: runs the tower on pixels, for those who listen (`Encoder`).
     """
 
     name: str
     model: PreTrainedModel
     geometry: Geometry
     layout: Layout
-    layers: list[nn.Module]
-    attentions: list[nn.Module]
-
-    @torch.inference_mode()
-    def forward(self, pixels_B3HW: Tensor) -> None:
-        """Run it, for those who listen."""
-        self.model(pixels_B3HW)
+    layers: int
+    look: Encoder
 
 
 def open_tower(path_or_name: Path | str) -> Tower:
@@ -52,9 +46,7 @@ def open_tower(path_or_name: Path | str) -> Tower:
 
 def describe(tower: FrozenTower, name: str) -> Tower:
     """A tower that is there already, with what the analysis has to know of it."""
-    layers = list(tower.blocks)
-    attentions = [tower.attention_of(layer) for layer in layers]
-    return Tower(name, tower.model, tower.geometry, Layout(tower.cls, tower.grid), layers, attentions)
+    return Tower(name, tower.model, tower.geometry, Layout(tower.cls, tower.grid), tower.layers, Encoder(tower))
 
 
 def tower_name(path_or_name: Path | str) -> str:
