@@ -1,6 +1,7 @@
 """Numbers of one layer's attention: where information comes from, where it goes, and how far (paper, section 2.2.1).
 
-Everything is computed in float64 from attention averaged over heads, and for each image from that image alone.
+Everything is computed from attention averaged over heads, and for each image from that image alone: sums over a row or
+a column in the attention's own type, what is made of them in float64.
 """
 
 from dataclasses import dataclass, field
@@ -121,18 +122,18 @@ def ends_of(attention_BTT: Tensor, layout: Layout) -> Ends:
     if cls:  # few rows, as a rule
         at_cls_BN = nearest_BN < 0
         nearest_BN[at_cls_BN] = _argmax(attention_BTT[:, cls:][at_cls_BN][:, cls:], -1)
-    attention_BTT = attention_BTT.double()
     among_BNN = attention_BTT[:, cls:, cls:]
-    given_BN = among_BNN.sum(-2)
+    received_BN = among_BNN.sum(-2)
+    cls_attention_BN = attention_BTT[:, 0, 1:] if cls else received_BN / layout.patches
     return Ends(
         inflow_BT=inflow_BT,
         outflow_BT=outflow_BT,
         nearest_BN=nearest_BN,
-        weighted_BN=(among_BNN * layout.distances_NN.to(among_BNN.device)).sum(-1),
-        to_patches_BN=among_BNN.sum(-1),
-        to_cls_BN=attention_BTT[:, cls:, :cls].sum(-1),
-        given_BN=given_BN - among_BNN.diagonal(dim1=-2, dim2=-1),
-        cls_attention_BN=attention_BTT[:, 0, 1:].clone() if cls else given_BN / layout.patches,  # no view of it all
+        weighted_BN=(among_BNN * layout.distances_NN.to(among_BNN)).sum(-1).double(),
+        to_patches_BN=among_BNN.sum(-1).double(),
+        to_cls_BN=attention_BTT[:, cls:, :cls].sum(-1).double(),
+        given_BN=(received_BN - among_BNN.diagonal(dim1=-2, dim2=-1)).double(),
+        cls_attention_BN=cls_attention_BN.to(torch.float64, copy=True),  # no view of all of the attention
     )
 
 

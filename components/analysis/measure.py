@@ -61,6 +61,9 @@ class Measure:
             seen.append(ends_of(attention_BTT, layout))
 
         def on_state(_: int, tokens_BTD: Tensor) -> None:
+            if self.versions == 1:  # nothing to compare with
+                kept.append(torch.zeros(images, 0, layout.tokens, dtype=torch.float64))
+                return
             tokens_BVTD = tokens_BTD.unflatten(0, (images, self.versions))
             kept.append(token_similarity(tokens_BVTD[:, 0], tokens_BVTD[:, 1:]).cpu())
 
