@@ -1,7 +1,7 @@
 """The scene graph: what stands where, drawn from a seed.
 
-A scene is a pure function of (seed, split, style, size). Splits and styles are separate streams of random numbers, so
-that train, validation and test never share a scene.
+A scene is a pure function of (seed, split, style, size, detail). Splits and styles are separate streams of random
+numbers, so that train, validation and test never share a scene; so are scenes of another detail.
 """
 
 from dataclasses import asdict, dataclass
@@ -61,6 +61,8 @@ class Scene:
     objects: tuple[Obj, ...]
     text: Text | None
     background_seed: int
+    detail: int = 1
+    """How many scenes of ordinary detail would stand side by side in it: things are so much smaller, and more."""
 
     @property
     def largest(self) -> Obj | None:
@@ -68,25 +70,37 @@ class Scene:
         return next((obj for obj in self.objects if obj.size == "large"), None)
 
     def to_json(self) -> dict:
-        """The graph as plain dictionaries and lists."""
-        return asdict(self)
+        """The graph as plain dictionaries and lists; an ordinary scene's does not name its detail."""
+        graph = asdict(self)
+        if self.detail == 1:
+            del graph["detail"]
+        return graph
 
 
-def sample_scene(seed: int, split: str = "train", style: str = "train", size: int = NORMAL_SIZE) -> Scene:
+def sample_scene(
+    seed: int, split: str = "train", style: str = "train", size: int = NORMAL_SIZE, detail: int = 1
+) -> Scene:
     """Draw the scene of a seed.
 
-    Raises ValueError for an unknown split or style, a negative seed, or a size outside 64..512 pixels.
+    With `detail` 1 a larger scene is the same scene in more pixels. With 2 at 256 pixels, or 4 at 512, objects, text
+    and textures have the pixels that they have at 128, and there are `detail` times as many small objects.
+
+    Raises ValueError for an unknown split or style, a negative seed, a size outside 64..512 pixels, or a detail below 1
+    or so high that things are smaller than in an ordinary scene of 64 pixels.
     """
     if split not in SPLITS or style not in STYLES:
         raise ValueError(f"no scenes of split {split!r} in style {style!r}")
     if seed < 0 or not 64 <= size <= 512:
         raise ValueError("a scene needs a seed of at least 0 and a size of 64 to 512 pixels")
-    rng = np.random.default_rng([20250611, SPLITS.index(split), STYLES.index(style), seed])
+    if detail < 1 or size / detail < 64:
+        raise ValueError(f"a scene needs, at {size} pixels, a detail of 1 to {size // 64}")
+    stream = [] if detail == 1 else [detail]
+    rng = np.random.default_rng([20250611, SPLITS.index(split), STYLES.index(style), seed, *stream])
     look = LOOKS[style]
-    scale = size / NORMAL_SIZE
+    scale = size / NORMAL_SIZE / detail
     taken: list[tuple[float, float, float, float]] = []
     text = _text(rng, look, size, scale, taken) if rng.random() < 0.65 else None
-    objects = _objects(rng, look, size, scale, taken)
+    objects = _objects(rng, look, size, detail, taken)
     return Scene(
         seed=seed,
         split=split,
@@ -97,6 +111,7 @@ def sample_scene(seed: int, split: str = "train", style: str = "train", size: in
         objects=tuple(objects),
         text=text,
         background_seed=int(rng.integers(2**31)),
+        detail=detail,
     )
 
 
@@ -113,16 +128,20 @@ def _text(rng, look, size, scale, taken) -> Text:
     return Text(kind, value, font, height, left, top, left + width, top + height, bool(rng.random() < 0.5))
 
 
-def _objects(rng, look, size, scale, taken) -> list[Obj]:
-    """A large object in most scenes, then two to five small ones that favour one shape and one colour."""
+def _objects(rng, look, size, detail, taken) -> list[Obj]:
+    """A large object in most scenes, then two to five small ones that favour one shape and one colour.
+
+    In a scene of more detail there are so many times as many small ones.
+    """
+    scale = size / NORMAL_SIZE / detail
     favoured_shape, favoured_colour = str(rng.choice(SHAPES)), str(rng.choice(COLOURS))
-    wanted = (["large"] if rng.random() < 0.7 else []) + ["small"] * int(rng.integers(2, 6))
+    wanted = (["large"] if rng.random() < 0.7 else []) + ["small"] * int(rng.integers(2 * detail, 5 * detail + 1))
     objects = []
     for name in wanted:
         shape = favoured_shape if rng.random() < 0.35 else str(rng.choice(SHAPES))
         colour = favoured_colour if rng.random() < 0.3 else str(rng.choice(COLOURS))
         diameter = (rng.uniform(30, 38) if name == "large" else rng.uniform(13, 17)) * scale
-        place = _place(rng, look.layout, size, diameter, taken)
+        place = _place(rng, look.layout, size, detail, diameter, taken)
         if place is None:
             continue
         cx, cy = place
@@ -146,14 +165,18 @@ def _objects(rng, look, size, scale, taken) -> list[Obj]:
     return objects
 
 
-def _place(rng, layout, size, diameter, taken) -> tuple[float, float] | None:
-    """A free centre: anywhere (`scattered`), or near one of five rows (`rows`); None if the scene is full."""
+def _place(rng, layout, size, detail, diameter, taken) -> tuple[float, float] | None:
+    """A free centre: anywhere (`scattered`), or near one of five rows (`rows`); None if the scene is full.
+
+    In a scene of more detail there are so many times as many rows.
+    """
+    rows = 5 * detail
     half = diameter / 2 + 1
     for _ in range(40):
         cx, cy = rng.uniform(half, size - half, 2)
         if layout == "rows":
-            row = round(cy / size * 5 - 0.5) + 0.5
-            cy = float(np.clip(row / 5 * size + rng.normal(0, size / 64), half, size - half))
+            row = round(cy / size * rows - 0.5) + 0.5
+            cy = float(np.clip(row / rows * size + rng.normal(0, size / 64 / detail), half, size - half))
         box = (cx - half - MARGIN, cy - half - MARGIN, cx + half + MARGIN, cy + half + MARGIN)
         if not any(box[0] < t[2] and t[0] < box[2] and box[1] < t[3] and t[1] < box[3] for t in taken):
             return float(cx), float(cy)

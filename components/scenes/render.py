@@ -16,7 +16,9 @@ TEXTURE_CONTRAST = 0.55
 def render(scene: Scene) -> np.ndarray:
     """Draw a scene: uint8 (side, side, 3), sRGB. The same bytes in every process."""
     look = STYLES[scene.style]
-    canvas = background(scene.kind, look.tints[scene.tint], scene.background_seed, scene.side, look.background_period)
+    canvas = background(
+        scene.kind, look.tints[scene.tint], scene.background_seed, scene.side, look.background_period, scene.detail
+    )
     for obj in scene.objects:
         left, top, cover, shade = _stamp(obj)
         colour = np.asarray(look.colours[obj.colour], float)
