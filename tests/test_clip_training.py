@@ -6,7 +6,8 @@ from torch.nn.utils import parametrize
 from transformers import CLIPModel
 
 from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES
-from pipelines.pretrain.train_clip import PATCH_TARGETS, SIDE, Lesson, Whitened, micro_clip, save
+from pipelines.pretrain.dense import PATCH_TARGETS
+from pipelines.pretrain.train_clip import SIDE, Lesson, Whitened, micro_clip, save
 from pipelines.pretrain.words import word_tokenizer
 
 
@@ -50,7 +51,7 @@ def test_patches_without_an_object_count_for_nothing_in_what_is_read_rightly(cli
     patch_labels[:, 5] = 1
     image_labels = torch.zeros(2, len(IMAGE_CLASSES), dtype=torch.long)
     with torch.no_grad():
-        lesson.patch.weight.zero_()
-        lesson.patch.bias.copy_(torch.cat([torch.eye(n)[1 % n] for n in PATCH_TARGETS.values()]))
+        lesson.dense.patch.weight.zero_()
+        lesson.dense.patch.bias.copy_(torch.cat([torch.eye(n)[1 % n] for n in PATCH_TARGETS.values()]))
         _, right = lesson.dense(torch.zeros(2, 64, 128), patch_labels, image_labels)
     assert [float(share) for share in right] == [1.0] * len(PATCH_CLASSES) + [1 / 8] * 2 + [0.0] * len(IMAGE_CLASSES)

@@ -13,27 +13,15 @@ import torch
 from torch import Tensor
 from transformers import LlavaOnevisionForConditionalGeneration
 
-from components.mllm.family import Family
+from components.mllm.tiled import Tiled
 from components.mllm.visual import Kind, Size, Visual
-from components.vision import Geometry
-from components.vision.tiling import AnyRes, Framing, Whole, tiling_of
+from components.vision.tiling import Framing, Whole
 
 
-class OneVision(Family):
+class OneVision(Tiled):
     """What `arrange` gives equals transformers' `get_image_features` where no view has a residual."""
 
     model_class = LlavaOnevisionForConditionalGeneration
-
-    def __init__(self, model: LlavaOnevisionForConditionalGeneration, tiling: AnyRes, video: Geometry):
-        super().__init__(model, tiling.geometry)
-        self.tiling = tiling
-        self.video = video
-
-    @classmethod
-    def open(cls, model: LlavaOnevisionForConditionalGeneration, processor: Any) -> "OneVision":
-        """The family around a model, with the geometries of its processor."""
-        tiling = tiling_of(processor.image_processor)
-        return cls(model, tiling, Geometry.from_processor(processor.video_processor))
 
     def framing(self, kind: Kind, image_size: Size) -> Framing:
         """Tiles for one image; else one view."""

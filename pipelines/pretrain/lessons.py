@@ -6,13 +6,12 @@ a claim or an option with what is seen is learned several times later than seein
 """
 
 from functools import partial
-from multiprocessing import Pool
 from pathlib import Path
 
 import numpy as np
 
-from components.scenes import sample_scene
 from components.scenes.questions import Fact, Question, draw_questions
+from pipelines.pretrain.material import Material, kept
 from pipelines.pretrain.words import EOS, PAD, word_tokenizer
 
 LENGTH = 44
@@ -40,11 +39,11 @@ def lesson(fact: Fact, question: Question, ids: dict[str, int]) -> tuple[np.ndar
     return tokens, answers, marks
 
 
-def _of_scene(seed: int, style: str, split: str, count: int) -> list[np.ndarray]:
-    scene = sample_scene(seed, split, style)
+def _of_scene(material: Material, count: int, seed: int) -> tuple[np.ndarray]:
     ids = word_ids()
-    rows = [lesson(*drawn, ids) for drawn in draw_questions(scene, np.random.default_rng([5, seed]), count)]
-    return [np.stack(column) for column in zip(*rows, strict=True)]
+    drawn = draw_questions(material.scene(seed), np.random.default_rng([5, seed]), count)
+    rows = [lesson(*one, ids) for one in drawn]
+    return (np.stack([np.stack(column) for column in zip(*rows, strict=True)]),)
 
 
 _IDS: dict[str, int] = {}
@@ -57,13 +56,7 @@ def word_ids() -> dict[str, int]:
     return _IDS
 
 
-def lessons(cache: Path, style: str, scenes: int, count: int, split: str = "train", processes: int = 2) -> np.ndarray:
-    """Lessons of the first scenes: int16 (scenes, 3, count, LENGTH) of tokens, answers and way marks."""
-    if not cache.exists():
-        with Pool(processes) as pool:
-            work = partial(_of_scene, style=style, split=split, count=count)
-            rows = pool.map(work, range(scenes), chunksize=500)
-        partial_name = cache.with_suffix(".part.npy")
-        np.save(partial_name, np.stack([np.stack(row) for row in rows]))
-        partial_name.rename(cache)
-    return np.load(cache)[:scenes]
+def lessons(folder: Path, material: Material, scenes: int, count: int, processes: int = 2) -> np.ndarray:
+    """`count` lessons of each of the first scenes: int16 (scenes, 3, count, LENGTH) of tokens, answers, marks."""
+    (made,) = kept(folder / f"{material.name}.lessons.npz", partial(_of_scene, material, count), scenes, processes)
+    return made

@@ -31,9 +31,10 @@ from transformers import (
 )
 
 from components.codec.guidance import LAYERS
-from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES, attention_shares
+from components.scenes.labels import IMAGE_CLASSES, attention_shares
 from components.vision.tower import cls_row
 from pipelines.pretrain.annotate import GRID, annotations
+from pipelines.pretrain.dense import PATCH_TARGETS, DenseLoss
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 
 WIDTH = 128
@@ -106,20 +107,13 @@ class Whitened(nn.Module):
         return (weight.flatten(1) @ self.colour).view_as(weight)
 
 
-WHOLE = {f"image_{name}": count for name, count in IMAGE_CLASSES.items()}
-PATCH_TARGETS = {**PATCH_CLASSES, "row": GRID, "column": GRID, **WHOLE}
-"""What every patch is asked for: what stands in it, where it is, and, since an MLLM reads no CLS, the whole image."""
-WEIGHTS = {"texture": 3.0, "row": 0.5, "column": 0.5, **dict.fromkeys(WHOLE, 0.5), "image_largest": 3.0}
-
-
 class Lesson(nn.Module):
     """A CLIP with linear read-outs for the dense and the image loss; they are thrown away after training."""
 
     def __init__(self, clip: CLIPModel):
         super().__init__()
         self.clip = clip
-        self.norm = nn.LayerNorm(WIDTH)
-        self.patch = nn.Linear(WIDTH, sum(PATCH_TARGETS.values()))
+        self.dense = DenseLoss(WIDTH)
         self.image = nn.Linear(WIDTH, sum(IMAGE_CLASSES.values()))
 
     def forward(self, pixels_B3HW, patch_labels_BNk, image_labels_Bm, tokens_BL):
@@ -152,22 +146,6 @@ class Lesson(nn.Module):
         drawn_BN = drawn_BN / drawn_BN.sum(1, keepdim=True)
         share_BN = attention_shares(patch_labels_BNk)
         return (torch.xlogy(share_BN, share_BN) - share_BN * drawn_BN.log()).sum(1).mean()
-
-    def dense(self, tokens_BND, patch_labels_BNk, image_labels_Bm):
-        """The loss over patches, and for each target the share of patches read rightly where there is something."""
-        scores = self.patch(self.norm(tokens_BND)).float().split(list(PATCH_TARGETS.values()), -1)
-        places = torch.cartesian_prod(torch.arange(GRID), torch.arange(GRID)).expand(len(tokens_BND), -1, -1)
-        whole = image_labels_Bm[:, None].expand(-1, tokens_BND.shape[1], -1)
-        targets = torch.cat([patch_labels_BNk, places, whole], -1).flatten(0, 1).T
-        loss, right = 0.0, []
-        for name, score, target in zip(PATCH_TARGETS, scores, targets, strict=True):
-            score = score.flatten(0, 1)
-            weight, named = torch.ones(score.shape[-1]), torch.ones_like(target, dtype=torch.bool)
-            if name in PATCH_CLASSES:
-                weight[0], named = 0.25, target > 0
-            loss = loss + WEIGHTS.get(name, 1.0) * F.cross_entropy(score, target, weight=weight)
-            right.append(((score.argmax(-1) == target) & named).sum() / named.sum())
-        return loss / sum(WEIGHTS.get(name, 1.0) for name in PATCH_TARGETS), right
 
 
 def batches(arrays: list[tuple[np.ndarray, dict, torch.Tensor]], batch: int, seed: int):
@@ -253,8 +231,9 @@ def save(model: CLIPModel, tokenizer, output: Path) -> None:
 
 def save_half(model: PreTrainedModel, output: Path) -> None:
     """Write a model in float16, said so in its configuration and in those of its parts."""
-    for config in (model.config.text_config, model.config.vision_config):
-        config.dtype = torch.float16
+    for name in ("text_config", "vision_config"):
+        if config := getattr(model.config, name, None):
+            config.dtype = torch.float16
     model.half().save_pretrained(output)
 
 

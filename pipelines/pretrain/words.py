@@ -11,9 +11,17 @@ PAD, BOS, UNKNOWN, EOS = range(4)
 SPECIAL = ("<pad>", "<s>", "<unk>", "</s>")
 
 
-def word_tokenizer(extra: tuple[str, ...] = (), add_eos: bool = True) -> PreTrainedTokenizerFast:
-    """A tokenizer over the world's vocabulary and `extra` words; prepends <s> and, where asked, appends </s>."""
-    words = [*SPECIAL, *extra, *vocabulary()]
+def word_tokenizer(
+    extra: tuple[str, ...] = (),
+    add_eos: bool = True,
+    later: tuple[str, ...] = (),
+    named: dict[str, str] | None = None,
+) -> PreTrainedTokenizerFast:
+    """A tokenizer over the world's vocabulary and `extra` words; prepends <s> and, where asked, appends </s>.
+
+    `later` words come last, so that those before keep their numbers; `named` says what a processor calls some of them.
+    """
+    words = list(dict.fromkeys([*SPECIAL, *extra, *vocabulary(), *later]))
     backend = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     # People write "How many circles are there?"; letters of their own, such as an option's A, keep their case.
     backend.normalizer = normalizers.Sequence(
@@ -22,9 +30,8 @@ def word_tokenizer(extra: tuple[str, ...] = (), add_eos: bool = True) -> PreTrai
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("[?.,!]"), "isolated")]
     )
-    if "<image>" in extra:
-        # LLaVA's processor writes it once per patch with no blank between: only a special token is found there.
-        backend.add_special_tokens(["<image>"])
+    # A processor writes <image> once per patch with no blank between: only a special token is found there.
+    backend.add_special_tokens([word for word in (*extra, *later) if word.startswith("<")])
     single = "<s> $A </s>" if add_eos else "<s> $A"
     backend.post_processor = processors.TemplateProcessing(single=single, special_tokens=[("<s>", BOS), ("</s>", EOS)])
     return PreTrainedTokenizerFast(
@@ -33,6 +40,7 @@ def word_tokenizer(extra: tuple[str, ...] = (), add_eos: bool = True) -> PreTrai
         bos_token="<s>",
         unk_token="<unk>",
         eos_token="</s>",
-        model_max_length=256,
+        extra_special_tokens=named or {},
+        model_max_length=256 if not later else 2048,
         clean_up_tokenization_spaces=False,
     )

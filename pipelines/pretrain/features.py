@@ -1,0 +1,43 @@
+"""What a frozen tower makes of scenes, computed once and kept beside them."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from components.mllm.family import Family
+from components.mllm.visual import Kind
+from components.progress import track
+from pipelines.pretrain.material import Material
+
+AT_ONCE = 50
+
+
+@torch.no_grad()
+def features(family: Family, folder: Path, material: Material, count: int) -> np.ndarray:
+    """The states that the MLLM reads of the views of the first `count` scenes, CLS included: float16 (N, V, T, D)."""
+    path = folder / f"{material.name}.{type(family).__name__.lower()}-{_digest(family)}.features.npy"
+    if path.exists() and len(kept := np.load(path, mmap_mode="r")) >= count:
+        return kept[:count]
+    images, framing = material.pixels(folder), family.framing(Kind.IMAGE, (material.size, material.size))
+    tower, layer, found = family.tower, family.tower.feature_layer, []
+    tower.bf16 = True
+    for start in track(range(0, count, AT_ONCE), f"features of {material.name} scenes"):
+        pixels_B3HW = torch.from_numpy(np.array(images[start : min(start + AT_ONCE, count)])).permute(0, 3, 1, 2)
+        views_BV3hw = framing.pixels(pixels_B3HW)
+        states = tower.hidden_states(tower.patch_embed(views_BV3hw.flatten(0, 1)), {layer})[layer]
+        found.append(states.unflatten(0, views_BV3hw.shape[:2]).half().numpy())
+    tower.bf16 = False
+    half_made = path.with_suffix(".part.npy")
+    np.save(half_made, np.concatenate(found))
+    half_made.rename(path)
+    return np.load(path, mmap_mode="r")
+
+
+def _digest(family: Family) -> str:
+    """Of the tower's weights: another tower has other features."""
+    digest = hashlib.sha256()
+    for name, value in sorted(family.tower.model.state_dict().items()):
+        digest.update(name.encode() + value.half().numpy().tobytes())
+    return digest.hexdigest()[:8]

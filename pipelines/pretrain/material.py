@@ -1,0 +1,84 @@
+"""Scenes that were rendered to learn from, by style and detail: where they lie, their graphs, their views' labels.
+
+`render_scenes.py` wrote them: STYLE.npy are ordinary scenes, STYLE-256.npy those of detail 2, and so on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from components.errors import CotamError
+from components.scenes import Scene, sample_scene
+from components.scenes.graph import NORMAL_SIZE
+from pipelines.pretrain import tiles
+from pipelines.pretrain.annotate import GRID
+
+
+@dataclass(frozen=True)
+class Material:
+    """Scenes of the train split of one style and detail, from seed 0 on."""
+
+    style: str
+    detail: int = 1
+
+    @property
+    def size(self) -> int:
+        """Pixels of a side."""
+        return NORMAL_SIZE * self.detail
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return self.style if self.detail == 1 else f"{self.style}-{self.size}"
+
+    def scene(self, seed: int) -> Scene:
+        """The graph of one."""
+        return sample_scene(seed, "train", self.style, self.size, self.detail)
+
+    def pixels(self, folder: Path) -> np.ndarray:
+        """uint8 (count, size, size, 3), on disk.
+
+        Raises:
+            CotamError: they were not rendered.
+        """
+        path = folder / f"{self.name}.npy"
+        if not path.exists():
+            raise CotamError(
+                f"{path} does not exist; run python -m pipelines.pretrain.render_scenes {path} --style {self.style} "
+                f"--size {self.size} --detail {self.detail}"
+            )
+        return np.load(path, mmap_mode="r")
+
+
+def kept(path: Path, work: Callable[[int], tuple[np.ndarray, ...]], count: int, processes: int) -> list[np.ndarray]:
+    """What `work` makes of seeds 0 to `count`, by column; kept in an .npz file, made again if that is shorter."""
+    if path.exists():
+        with np.load(path) as stored:
+            columns = [stored[name] for name in sorted(stored)]
+        if len(columns[0]) >= count:
+            return [column[:count] for column in columns]
+    with Pool(processes) as pool:
+        rows = pool.map(work, range(count), chunksize=100)
+    columns = [np.stack(column) for column in zip(*rows, strict=True)]
+    made: dict[str, Any] = {str(number): column for number, column in enumerate(columns)}
+    half_made = path.with_suffix(".part.npz")
+    np.savez(half_made, **made)
+    half_made.rename(path)
+    return columns
+
+
+def view_labels(
+    folder: Path, material: Material, count: int, grid: int = GRID, processes: int = 1
+) -> list[np.ndarray]:
+    """Labels of what `tiles.cut` gives: of patches, int8 (count, V, grid * grid, k), and of images, (count, V, m)."""
+    path = folder / f"{material.name}.labels{grid}.npz"
+    return kept(path, partial(_labels, material, grid), count, processes)
+
+
+def _labels(material: Material, grid: int, seed: int) -> tuple[np.ndarray, ...]:
+    return tuple(column.astype(np.int8) for column in tiles.labels(material.scene(seed), grid))

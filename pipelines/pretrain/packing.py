@@ -1,0 +1,60 @@
+"""Several questions behind one image in a sequence, each of which sees the image and itself alone.
+
+So an image's tokens are paid for once.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from pipelines.pretrain.lessons import IGNORED
+from pipelines.pretrain.words import PAD
+
+ROOM = 112  # tokens of questions behind an image: about six of the eight
+
+
+class Packed(NamedTuple):
+    """Questions one behind the other, as many as fit, for a batch of images; int64 (B, ROOM) each.
+
+    Attributes:
+        tokens: of questions and answers; PAD behind the last.
+        owners: which question a token belongs to, from 1; 0 for padding.
+        places: where in its question a token stands.
+        answers, marks: targets of the next token, IGNORED where there is none.
+    """
+
+    tokens: torch.Tensor
+    owners: torch.Tensor
+    places: torch.Tensor
+    answers: torch.Tensor
+    marks: torch.Tensor
+
+
+def pack(lessons_B3QL: np.ndarray, rng: np.random.Generator) -> Packed:
+    """Lay out the questions of each image in an order of its own; those that do not fit are left out."""
+    images, _, questions, length = lessons_B3QL.shape
+    order_BQ = rng.permuted(np.tile(np.arange(questions), (images, 1)), axis=1)
+    lessons_B3QL = np.take_along_axis(lessons_B3QL, order_BQ[:, None, :, None], 2)
+    lengths_BQ = (lessons_B3QL[:, 0] != PAD).sum(-1)
+    ends_BQ = lengths_BQ.cumsum(1)
+    inside_BQL = (np.arange(length) < lengths_BQ[..., None]) & (ends_BQ <= ROOM)[..., None]
+    image, question, place = np.nonzero(inside_BQL)
+    target = (ends_BQ - lengths_BQ)[image, question] + place
+    laid = np.zeros((5, images, ROOM), np.int64)
+    laid[3:] = IGNORED
+    values = (*lessons_B3QL[image, :, question, place].T, question + 1, place)
+    for column, value in zip((0, 3, 4, 1, 2), values, strict=True):
+        laid[column, image, target] = value
+    return Packed(*torch.from_numpy(laid))
+
+
+def packed_mask(packed: Packed, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Additive mask (B, 1, S, S) and positions (B, S) of a prefix of `length` and questions that ignore each other."""
+    owners_BL, places_BL = packed.owners, packed.places
+    prefix = owners_BL.new_zeros(len(owners_BL), length)
+    owner_BS = torch.cat([prefix, owners_BL.where(owners_BL > 0, -1)], 1)
+    steps = torch.arange(owner_BS.shape[1])
+    allowed_BSS = (steps[:, None] >= steps) & ((owner_BS[:, None] == 0) | (owner_BS[:, :, None] == owner_BS[:, None]))
+    mask_BSS = torch.zeros(allowed_BSS.shape).masked_fill(~allowed_BSS, torch.finfo(torch.float32).min)
+    return mask_BSS[:, None], torch.cat([prefix + steps[:length], places_BL + length], 1)
