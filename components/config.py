@@ -109,6 +109,8 @@ class Evaluation(Section):
     """What is measured, at which rates (components/evaluation)."""
 
     images: Positive
+    detail: Annotated[int, Field(ge=1, le=4)]
+    """The benchmarks' scenes are so many times as large as `scenes.size`, and so much more stands in them."""
     qualities: Annotated[tuple[Quality, ...], Field(min_length=1)]
     jpeg_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
     webp_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
@@ -162,6 +164,12 @@ class Settings(Section):
                 raise ValueError(f"{listing} names something twice")
         if len({self.seed, *self.more_seeds}) <= len(self.more_seeds):
             raise ValueError("more_seeds repeats a seed, or holds seed itself")
+        return self
+
+    @model_validator(mode="after")
+    def _benchmarks_can_be_drawn(self) -> "Settings":
+        if self.scenes.size * self.evaluation.detail > 512:
+            raise ValueError("evaluation.detail times scenes.size must be at most 512 pixels")
         return self
 
     @model_validator(mode="after")

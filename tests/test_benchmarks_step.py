@@ -35,6 +35,17 @@ def test_every_image_is_there_and_shows_text(folder, documents):
     assert [document["image"] for document in documents["textvqa"]] == [path.stem for path in images]
 
 
+def test_benchmarks_of_high_resolution_are_asked_in_the_same_way(tmp_path):
+    write_benchmarks(tmp_path / "bench", 6, "bench", seed=3, side=256, detail=2)
+    assert Image.open(tmp_path / "bench/images/000000.png").size == (256, 256)
+    for name in BENCHMARKS:
+        lines = (tmp_path / "bench" / f"{name}.jsonl").read_text().splitlines()
+        for document in map(json.loads, lines):
+            assert set(document["prompt"].split()) <= set(vocabulary())
+    scenes = list(benchmark_scenes(6, "bench", 3, 256, 2))
+    assert max(len(scene.objects) for scene in scenes) > 6  # more than an ordinary scene holds
+
+
 def test_same_seed_same_bytes_and_another_seed_others(folder, tmp_path):
     write_benchmarks(tmp_path / "again", 6, "bench", seed=3, side=128)
     write_benchmarks(tmp_path / "third", 6, "bench", seed=3, side=128)

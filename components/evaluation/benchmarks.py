@@ -73,11 +73,11 @@ BENCHMARKS = tuple(CATEGORIES)
 Document = dict[str, Any]
 
 
-def benchmark_scenes(count: int, style: str, seed: int, size: int) -> Iterator[Scene]:
+def benchmark_scenes(count: int, style: str, seed: int, size: int, detail: int = 1) -> Iterator[Scene]:
     """The first `count` scenes of the test split, from `seed` on, that show a digit or a word."""
     number = seed * 1_000_000
     while count:
-        scene = sample_scene(number, "test", style, size)
+        scene = sample_scene(number, "test", style, size, detail)
         number += 1
         if scene.text:
             count -= 1

@@ -15,12 +15,13 @@ from components.step_inputs import StepInputs
 
 def run(inputs: StepInputs) -> None:
     """Write `evaluation.images` images in the style of the benchmarks, and half of that in the style of training."""
-    count, side, seed = inputs.params.evaluation.images, inputs.params.scenes.size, inputs.params.seed
-    write_benchmarks(inputs.out / "bench", count, "bench", seed, side)
-    write_benchmarks(inputs.out / "train", (count + 1) // 2, "train", seed, side)
+    count, detail, seed = inputs.params.evaluation.images, inputs.params.evaluation.detail, inputs.params.seed
+    side = inputs.params.scenes.size * detail
+    write_benchmarks(inputs.out / "bench", count, "bench", seed, side, detail)
+    write_benchmarks(inputs.out / "train", (count + 1) // 2, "train", seed, side, detail)
 
 
-def write_benchmarks(folder: Path, images: int, style: str, seed: int, side: int) -> None:
+def write_benchmarks(folder: Path, images: int, style: str, seed: int, side: int, detail: int = 1) -> None:
     """Write `images/NNNNNN.png` and one `.jsonl` per benchmark, a pure function of the other arguments."""
     (folder / "images").mkdir(parents=True)
     askers = [
@@ -28,7 +29,7 @@ def write_benchmarks(folder: Path, images: int, style: str, seed: int, side: int
         for number, name in enumerate(BENCHMARKS)
     ]
     lines: dict[str, list[str]] = {name: [] for name in BENCHMARKS}
-    scenes = benchmark_scenes(images, style, seed, side)
+    scenes = benchmark_scenes(images, style, seed, side, detail)
     for number, scene in enumerate(track(scenes, f"drawing benchmark images, {style} style", images)):
         name = f"{number:06d}"
         Image.fromarray(render(scene)).save(folder / "images" / f"{name}.png")

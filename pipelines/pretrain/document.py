@@ -2,8 +2,8 @@
 
     python -m pipelines.pretrain.document
 
-What stands between the MODELS marks is replaced: a row per model, read from its files, and the micro MLLM's scores from
-MLLM.metrics.json beside its folder. tests/test_pretrained.py fails when the page and the folders disagree.
+What stands between the MODELS marks is replaced: a row per model, read from its files, and the micro MLLMs' scores from
+MLLM.metrics.json beside their folders. tests/test_pretrained.py fails when the page and the folders disagree.
 """
 
 from math import prod
@@ -14,6 +14,7 @@ from safetensors import safe_open
 from components.errors import CotamError
 from components.files import atomic_write, read_json
 from components.paths import PRETRAINED, ROOT
+from components.scenes.graph import NORMAL_SIZE
 
 PAGE = ROOT / "docs/models.md"
 START, END = "<!-- MODELS -->", "<!-- /MODELS -->"
@@ -51,8 +52,23 @@ def _row(folder: Path, pretrained: Path) -> str:
 
 
 def _scores(name: str, metrics: dict) -> list[str]:
-    """A table of one MLLM's scores: a column per style of scenes."""
-    styles = [style for style in ("train", "bench") if style in metrics]
+    """Tables of one MLLM's scores: one for each detail of scenes, with a column per style."""
+    tables = {1: metrics} | {int(detail): table for detail, table in metrics.get("detail", {}).items()}
+    lines = []
+    for detail, table in tables.items():
+        size = f"{NORMAL_SIZE * detail} pixels"
+        what = "scenes" if detail == 1 else f"scenes of {size} with {detail} times the detail"
+        lines += [
+            *([""] if lines else []),
+            f"`{name}` on {metrics['scenes']} {what} of the {metrics['split']} split in each style:",
+            "",
+            *_table(table, "" if detail == 1 else f" at {size}"),
+        ]
+    return lines
+
+
+def _table(table: dict, where: str) -> list[str]:
+    styles = [style for style in ("train", "bench") if style in table]
     rows = [("all questions", lambda scores: scores["all"])]
     rows += [(level, lambda scores, level=level: scores["level"][level]) for level in LEVELS]
     rows += [
@@ -61,18 +77,18 @@ def _scores(name: str, metrics: dict) -> list[str]:
         ("attention AUC of the guidance tower", lambda scores: scores["attention_auc"]),
     ]
     return [
-        f"`{name}` on {metrics['scenes']} scenes of the {metrics['split']} split in each style:",
-        "",
         f"| | {' | '.join(f'{style} style' for style in styles)} |",
         f"| --- |{' ---: |' * len(styles)}",
-        *(f"| {label} | {' | '.join(f'{value(metrics[style]):.3f}' for style in styles)} |" for label, value in rows),
+        *(f"| {label} | {' | '.join(f'{value(table[style]):.3f}' for style in styles)} |" for label, value in rows),
         "",
-        _missed({style: metrics[style]["goals"] for style in styles}),
+        _missed({style: table[style]["goals"] for style in styles}, where),
     ]
 
 
-def _missed(goals: dict[str, dict[str, bool]]) -> str:
-    missed = [f"`{name}` in {style} style" for style, found in goals.items() for name, met in found.items() if not met]
+def _missed(goals: dict[str, dict[str, bool]], where: str) -> str:
+    missed = [
+        f"`{name}` in {style} style{where}" for style, found in goals.items() for name, met in found.items() if not met
+    ]
     if not missed:
         return "All goals (below) are reached."
     return f"**It falls short of its goals** (below): {', '.join(missed)}."

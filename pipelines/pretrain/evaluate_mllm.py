@@ -25,6 +25,7 @@ from components.files import write_json
 from components.mllm import Mllm, View, load_mllm
 from components.progress import track
 from components.scenes import Scene, object_mask, render, sample_scene
+from components.scenes.graph import NORMAL_SIZE
 from components.scenes.questions import LETTERS, Question, choose_fact, facts, phrase
 from components.scenes.world import FAMILIES, FORMS, STYLES
 from components.vision import Tower, load_tower
@@ -132,18 +133,33 @@ def attention_auc(tower: Tower, scenes: Sequence[Scene]) -> float:
     return float(np.mean(aucs))
 
 
-def evaluate(mllm: Mllm, tower: Tower, scenes: int, split: str = "validation") -> dict:
-    """All of the above on the first `scenes` scenes of a split in each style, and which goals are reached."""
+def evaluate(
+    mllm: Mllm, tower: Tower, scenes: int, split: str = "validation", details: Sequence[int] = (1,)
+) -> dict:
+    """All of the above on the first `scenes` scenes of a split in each style, and which goals are reached.
+
+    Ordinary scenes' scores stand under their style, those of more detail under `detail`, detail and style.
+    """
     metrics: dict = {"scenes": scenes, "split": split}
-    for style in STYLES:
-        seen = [sample_scene(seed, "train", style) for seed in range(FIT_SCENES)]
-        predictor = QuestionOnly(question for scene in seen for question in ask_all(scene))
-        held_out = [sample_scene(seed, split, style) for seed in range(scenes)]
-        scores = accuracies(examine(mllm, held_out, predictor))
-        scores["attention_auc"] = attention_auc(tower, held_out)
-        scores["goals"] = reached(scores)
-        metrics[style] = scores
+    for detail in details:
+        found = {style: _evaluate(mllm, tower, scenes, split, style, detail) for style in STYLES}
+        if detail == 1:
+            metrics |= found
+        else:
+            metrics.setdefault("detail", {})[str(detail)] = found
     return metrics
+
+
+def _evaluate(mllm: Mllm, tower: Tower, scenes: int, split: str, style: str, detail: int) -> dict:
+    def draw(part: str, count: int) -> list[Scene]:
+        return [sample_scene(seed, part, style, NORMAL_SIZE * detail, detail) for seed in range(count)]
+
+    predictor = QuestionOnly(question for scene in draw("train", FIT_SCENES) for question in ask_all(scene))
+    held_out = draw(split, scenes)
+    scores = accuracies(examine(mllm, held_out, predictor))
+    scores["attention_auc"] = attention_auc(tower, held_out)
+    scores["goals"] = reached(scores)
+    return scores
 
 
 def reached(scores: dict) -> dict[str, bool]:
@@ -182,18 +198,22 @@ def main() -> None:
     parser.add_argument("mllm", type=Path)
     parser.add_argument("--tower", type=Path, default=Path("pretrained/clip/micro"), help="whose attention guides")
     parser.add_argument("--scenes", type=int, default=500, help="of each style")
+    parser.add_argument("--details", type=int, nargs="+", default=[1], help="of the scenes; 1 is ordinary")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--output", type=Path, help="where to write what was measured (default: MLLM.metrics.json)")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    metrics = evaluate(load_mllm(args.mllm), load_tower(args.tower), args.scenes, args.split)
+    metrics = evaluate(load_mllm(args.mllm), load_tower(args.tower), args.scenes, args.split, args.details)
     write_json(args.output or args.mllm.with_name(f"{args.mllm.name}.metrics.json"), metrics)
-    for style in STYLES:
-        scores = metrics[style]
+    tables = {"": metrics} | {f" detail {detail}": table for detail, table in metrics.get("detail", {}).items()}
+    for style, more, table in ((style, more, table) for more, table in tables.items() for style in STYLES):
+        if style not in table:
+            continue
+        scores = table[style]
         levels = " ".join(f"{name} {value:.3f}" for name, value in scores["level"].items())
         print(
-            f"{style}: all {scores['all']:.3f} ({levels}), another image {scores['other_image']:.3f}, "
+            f"{style}{more}: all {scores['all']:.3f} ({levels}), another image {scores['other_image']:.3f}, "
             f"question only {scores['question_only']:.3f}, attention AUC {scores['attention_auc']:.3f}"
         )
         print("  missed: " + (", ".join(name for name, met in scores["goals"].items() if not met) or "nothing"))
