@@ -132,7 +132,7 @@ def groups(args: argparse.Namespace, family: Family, accelerator: Accelerator) -
             count = min(args.images, len(material.pixels(args.scenes)))
             mine = slice(accelerator.process_index, count, accelerator.num_processes)
             with accelerator.local_main_process_first():
-                seen = torch.from_numpy(features(family, args.scenes, material, count)[mine])
+                seen = torch.from_numpy(np.array(features(family, args.scenes, material, count)[mine]))
                 taught = lessons(args.scenes, material, count, QUESTIONS)[mine]
             found.append(Group(material, seen, taught, np.empty(0, np.int64)))
     return found
