@@ -15,9 +15,9 @@ def test_the_profiles_have_the_same_keys_as_the_defaults():
     variants = ("codec.", "mllm.", "variants.")  # named entries, which a profile names as it likes
     keys = [
         {key for key, _ in config.dotted_keys(config.read_yaml(path)) if not key.startswith(variants)}
-        for path in (ROOT / "params.yaml", ROOT / "profiles/paper.yaml")
+        for path in (ROOT / "params.yaml", *(ROOT / "profiles").glob("*.yaml"))
     ]
-    assert keys[0] == keys[1]
+    assert len(keys) > 2 and all(other == keys[0] for other in keys)
 
 
 def test_the_paper_profile_has_the_papers_numbers():
@@ -25,6 +25,14 @@ def test_the_paper_profile_has_the_papers_numbers():
     assert (paper.adapter.warmup_epochs, paper.adapter.joint_epochs) == (1, 4)
     assert (paper.adapter.lambda_low, paper.adapter.lambda_high) == (0.1, 1.0)
     assert (paper.guidance.k, paper.guidance.grid, paper.guidance.layers) == (0.75, 8, (0, 1, 2))
+
+
+def test_the_world_profile_evaluates_every_mllm_that_ships_at_high_resolution():
+    world = config.load(ROOT / "profiles/world.yaml")
+    shipped = {folder.parent.name for folder in (ROOT / "pretrained/mllm").glob("*/model.safetensors")}
+    assert set(world.mllms) == shipped
+    assert all((ROOT / world.mllm[name].weights).is_dir() for name in world.mllms)
+    assert world.evaluation.detail > 1
 
 
 def test_settings_cannot_be_changed():

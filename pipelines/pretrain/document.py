@@ -27,7 +27,7 @@ def tables(pretrained: Path = PRETRAINED) -> str:
     for file in sorted(pretrained.glob("*/*/model.safetensors")):
         parts.append(_row(file.parent, pretrained))
     for metrics in sorted(pretrained.glob("mllm/*.metrics.json")):
-        parts += ["", *_scores(metrics.name.removesuffix(".metrics.json"), read_json(metrics))]
+        parts += ["", *scores(metrics.name.removesuffix(".metrics.json"), read_json(metrics))]
     return "\n".join(parts)
 
 
@@ -51,7 +51,7 @@ def _row(folder: Path, pretrained: Path) -> str:
     return f"| `{where}` | `{name}` | {parameters / 1e6:.2f} M | {megabytes:.1f} MB |"
 
 
-def _scores(name: str, metrics: dict) -> list[str]:
+def scores(name: str, metrics: dict) -> list[str]:
     """Tables of one MLLM's scores: one for each detail of scenes, with a column per style."""
     tables = {1: metrics} | {int(detail): table for detail, table in metrics.get("detail", {}).items()}
     lines = []

@@ -60,7 +60,7 @@ def micro_llava(clip: Path, layers: int = 6) -> tuple[PreTrainedModel, Any]:
     tower = CLIPVisionModel.from_pretrained(clip, dtype=torch.float32)
     tokenizer = word_tokenizer(EXTRA_WORDS, add_eos=False)
     config = LlavaConfig(
-        vision_config=tower.config.to_dict(), text_config=_language(LlamaConfig, tokenizer, layers, 512),
+        vision_config=_vision(tower), text_config=_language(LlamaConfig, tokenizer, layers, 512),
         image_token_id=_id(tokenizer, "<image>"), image_seq_length=GRID**2, vision_feature_layer=-2,
         vision_feature_select_strategy="default", tie_word_embeddings=True,
     )  # fmt: skip
@@ -81,7 +81,7 @@ def micro_internvl(folder: Path, layers: int = 6) -> tuple[PreTrainedModel, Any]
     frames = (f"Frame{number}:" for number in range(1, FRAMES + 1))
     tokenizer = _tokenizer(tuple(INTERNVL_TOKENS.values()), frames, INTERNVL_TOKENS)
     config = InternVLConfig(
-        vision_config=tower.config.to_dict(), text_config=_language(LlamaConfig, tokenizer, layers, 2048),
+        vision_config=_vision(tower), text_config=_language(LlamaConfig, tokenizer, layers, 2048),
         image_token_id=_id(tokenizer, "<IMG_CONTEXT>"), image_seq_length=GRID**2 // 4, tie_word_embeddings=True,
     )  # fmt: skip
     images = GotOcr2ImageProcessor(crop_to_patches=True, min_patches=1, max_patches=MAX_TILES, **_normal())
@@ -100,7 +100,7 @@ def micro_onevision(folder: Path, layers: int = 6) -> tuple[PreTrainedModel, Any
     tower = SiglipVisionModel.from_pretrained(folder, dtype=torch.float32)
     tokenizer = _tokenizer(("<video>",), (), {})
     config = LlavaOnevisionConfig(
-        vision_config=tower.config.to_dict(), text_config=_language(Qwen2Config, tokenizer, layers, 2048),
+        vision_config=_vision(tower), text_config=_language(Qwen2Config, tokenizer, layers, 2048),
         image_token_index=_id(tokenizer, "<image>"), video_token_index=_id(tokenizer, "<video>"),
         image_grid_pinpoints=PINPOINTS, vision_aspect_ratio="anyres_max_9", tie_word_embeddings=True,
     )  # fmt: skip
@@ -117,6 +117,11 @@ def micro_onevision(folder: Path, layers: int = 6) -> tuple[PreTrainedModel, Any
 
 
 MODELS = {"llava": micro_llava, "internvl": micro_internvl, "onevision": micro_onevision}
+
+
+def _vision(tower: PreTrainedModel) -> dict[str, Any]:
+    """A tower's configuration, without the folder that it came from."""
+    return {key: value for key, value in tower.config.to_dict().items() if key != "_name_or_path"}
 
 
 def _language(kind: type, tokenizer: Any, layers: int, positions: int) -> dict[str, Any]:
