@@ -130,7 +130,8 @@ STEPS = (
             "threads",
         ),
         deps=(
-            "components/reporting/templates",
+            "components/reporting/templates/report",
+            "components/reporting/templates/shared",
             "data/benchmarks",
             "data/shards/manifest.json",
             "data/weights.json",

@@ -81,7 +81,10 @@ VERDICTS = Step(
         *("adapter.warmup_epochs", "codecs", "evaluation.avif_qualities", "evaluation.bootstrap"),
         *("evaluation.qualities", "guidance", "mllms", "more_seeds", "seed", "threads", "variants"),
     ),
-    deps=("components/reporting/templates", "results/rate", "results/scores", "results/variants"),
+    deps=(
+        *("components/reporting/templates/ablations", "components/reporting/templates/shared"),
+        *("results/rate", "results/scores", "results/variants"),
+    ),
     out="results/ablations",
     outs=("index.html",),
     metrics=("verdicts.json",),

@@ -62,7 +62,8 @@ def write_checkout_of_stubs(tmp_path: Path, variants: str = "  full: {}\n") -> P
             names = [*step.outs, *step.metrics] or ["manifest.json"]
             module.write_text(_STUB.format(names=names, step=step.name, function=step.function))
     models = ("codec/elic-micro", "codec/dcae-micro", "mllm/micro-llava", "clip/micro")
-    folders = ("components/evaluation/tasks", "components/reporting/templates", "pipelines")
+    pages = (f"components/reporting/templates/{name}" for name in ("ablations", "report", "shared"))
+    folders = ("components/evaluation/tasks", *pages, "pipelines")
     for name in (*(f"pretrained/{model}" for model in models), *folders):
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
         (tmp_path / name / "config.json").write_text(f'{{"name": "{name}"}}')

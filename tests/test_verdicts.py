@@ -8,6 +8,7 @@ from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import LEVELS
 from components.evaluation.variant_results import RATE, Estimate, Reader, over_seeds
 from components.files import read_json, write_json
+from components.reporting.ablation_claims import find_verdicts
 from components.reporting.ablation_page import render
 from components.reporting.ablation_summary import print_verdicts, summarise
 from components.reporting.verdicts import (
@@ -18,7 +19,6 @@ from components.reporting.verdicts import (
     NOISE,
     SHOWN,
     Expectation,
-    find_verdicts,
 )
 from components.variants import runs
 

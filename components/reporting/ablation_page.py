@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from components.config_variants import METHODS
@@ -13,7 +12,7 @@ from components.reporting import figures
 from components.reporting.ablation_summary import text
 from components.reporting.figures import Interval
 from components.reporting.methods import COTAM, CROSS, HIGH, JPEG, LOW, benchmark_label
-from components.reporting.page import TEMPLATES
+from components.reporting.templating import environment, stylesheet
 from components.reporting.verdicts import FAILS, HOLDS
 
 _BADGES = {HOLDS: "holds", FAILS: "fails"}
@@ -21,16 +20,9 @@ _BADGES = {HOLDS: "holds", FAILS: "fails"}
 
 def render(found: dict[str, Any]) -> str:
     """The page of a verdicts.json."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     measured = {name: entry for name, entry in found["variants"].items() if entry["bd_rate"]}
     context = {
-        "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + figures.stylesheet()),
+        "css": stylesheet(),
         "found": found,
         "measured": measured,
         "repeated": any(len(entry["seeds"]) > 1 for entry in found["variants"].values()),
@@ -50,7 +42,7 @@ def render(found: dict[str, Any]) -> str:
         ],
         "level_bars": Markup(_level_bars(measured)) if measured else "",
     }
-    return environment.get_template("ablations.html.j2").render(context)
+    return environment("ablations").get_template("page.html.j2").render(context)
 
 
 def _bars(kind: str, title: str, unit: str, measured: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from components.config import Settings
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import LEVELS, MEAN
 from components.evaluation.variant_results import RATE, SCORE, Estimate, Ground, Measured, Results, over_seeds
-from components.reporting.verdicts import TOLERANCE, find_verdicts
+from components.reporting.ablation_claims import TOLERANCE, find_verdicts
 
 SCHEMA = 1
 COLUMNS = (MEAN, *BENCHMARKS)

@@ -5,12 +5,9 @@ may cache the page.
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from components.reporting import figures
 from components.reporting.claims import VERDICTS, Claim, find_claims, levels_claim
 from components.reporting.extras import adapter_sections, map_sentence, photographs_section
 from components.reporting.methods import method_look
@@ -18,6 +15,7 @@ from components.reporting.numbers import DASH, number, per_cent
 from components.reporting.pictures import ramp_css
 from components.reporting.scores import method_of, pairs
 from components.reporting.swatches import swatch
+from components.reporting.templating import environment, stylesheet
 
 CAUTIONS = (
     "The images are small drawn scenes and the models are small ones trained on such scenes. The method is the "
@@ -25,7 +23,6 @@ CAUTIONS = (
     "At 128 x 128 pixels a file's header weighs more than in a large image; rates without it stand in the table of all "
     "scores.",
 )
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -59,14 +56,8 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
     Returns:
         A whole HTML document.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = number
+    templates = environment("report")
+    templates.filters["number"] = number
     comparisons = pairs(summary)
     for pair in comparisons:
         base = method_of(summary, pair["codec"], pair["codec"], pair["mllm"])
@@ -76,7 +67,7 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
     first = comparisons[0]
     codec, mllm = first["codec"], first["mllm"]
     context = {
-        "css": Markup((TEMPLATES / "page.css").read_text(encoding="utf-8") + figures.stylesheet()),
+        "css": stylesheet(),
         "swatch": swatch,
         "verdicts": VERDICTS,
         "title": f"What CoTAM saves over {first['base_label']}",
@@ -99,7 +90,7 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
     }
     context["notes"] = _notes(summary, context["claims"], codec, mllm)
     context["contents"] = _contents(context)
-    return environment.get_template("page.html.j2").render(context)
+    return templates.get_template("page.html.j2").render(context)
 
 
 def flatten(settings: dict, prefix: str = ""):
