@@ -121,7 +121,9 @@ def test_it_starts_again_with_what_it_held(stores, s3):
     s3.put_object(Bucket=s3_store.BUCKET, Key="kept", Body=b"kept")
     folder = service_launch.run_folder(project)
     before = processes.load(folder, "s3")
-    psutil.Process(before.process.pid).kill()
+    victim = psutil.Process(before.process.pid)
+    victim.kill()
+    victim.wait(10)
     processes.end(project, "s3")
     assert services.status(project)["s3"]["state"] == "dead"
     ports = {"s3": service_launch.port_of(before.url), "postgres": 0}
