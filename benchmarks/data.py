@@ -14,8 +14,8 @@ apart.
 """
 
 import argparse
+import itertools
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -84,20 +84,16 @@ def _reading(reader: ShardReader, paths: list[Path]) -> dict[str, Callable[[], o
 def _writing(files: Path, out: Path) -> dict[str, Callable[[], object]]:
     import webdataset
 
+    fresh = (out / str(number) for number in itertools.count())
+
     def by_shard_writer() -> None:
-        out.mkdir()
-        with webdataset.ShardWriter(str(out / "%05d.tar"), maxcount=500, verbose=0) as sink:
+        folder = next(fresh)
+        folder.mkdir(parents=True)
+        with webdataset.ShardWriter(str(folder / "%05d.tar"), maxcount=500, verbose=0) as sink:
             for number, path in enumerate(sorted(files.iterdir())):
                 sink.write({"__key__": f"{number:09d}", "png": path.read_bytes()})
 
-    def anew(write: Callable[[], object]) -> Callable[[], None]:
-        def work() -> None:
-            shutil.rmtree(out, ignore_errors=True)
-            write()
-
-        return work
-
-    return {"cotam shard": anew(lambda: shard_folder(files, out)), "ShardWriter": anew(by_shard_writer)}
+    return {"cotam shard": lambda: shard_folder(files, next(fresh)), "ShardWriter": by_shard_writer}
 
 
 def _rates(ways: dict[str, Callable[[], object]], images: int, repeats: int, title: str) -> list[dict[str, float]]:

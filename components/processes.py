@@ -11,11 +11,16 @@ Neither changes what is learned but for the order of sums. Over several machines
 """
 
 import os
+import signal
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from components.errors import CotamError
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 RESTARTS = 3
 
@@ -23,6 +28,11 @@ RESTARTS = 3
 def rank() -> int:
     """Which of the processes this is; 0 is the one that writes."""
     return int(os.environ.get("RANK", "0"))
+
+
+def count() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def started() -> bool:
@@ -85,14 +95,29 @@ def launch(count: int, command: Sequence[str]) -> None:
             elastic_launch(config, sys.executable)(*command)
             return
         except ChildFailedError as error:
-            first, failure = error.get_first_failure()
-            if failure.exitcode >= 0:
-                said = f"Process {first} of {count} ended with exit code {failure.exitcode}; what it said is above."
+            first, code = _first(error.failures)
+            if code >= 0:
+                said = f"Process {first} of {count} ended with exit code {code}; what it said is above."
                 raise CotamError(said) from None
             if attempt < RESTARTS:
-                said = f"Process {first} of {count} was killed (signal {-failure.exitcode})"
+                said = f"Process {first} of {count} was killed (signal {-code})"
                 print(f"{said}; all go on from the last checkpoint.", file=sys.stderr, flush=True)
     raise CotamError(f"Processes were killed {RESTARTS + 1} times; if it was for memory, lower COTAM_MICRO_BATCH.")
+
+
+def _first(failures: Mapping[int, "ProcessFailure"]) -> tuple[int, int]:
+    """Rank and exit code of the process that failed first.
+
+    Times are whole seconds. Of those of the same second one that was killed comes first, as the others lost their
+    connection to it; SIGTERM is what torch's agent ends the others with.
+    """
+
+    def order(rank: int) -> tuple[int, int, int]:
+        code = failures[rank].exitcode
+        return failures[rank].timestamp, 2 if code == -signal.SIGTERM else code >= 0, rank
+
+    first = min(failures, key=order)
+    return first, failures[first].exitcode
 
 
 def _number(variable: str) -> int | None:

@@ -198,7 +198,8 @@ def run_step(
     """Run one instance of a step in a checkout, to the end or not at all. Without a seed a variant has the main one.
 
     Raises:
-        CotamError: an unknown or ambiguous instance, a missing input, or a step that did not write what it declares.
+        CotamError: an unknown or ambiguous instance, a missing input, a step that did not write what it declares, or
+            several processes for one that cannot be shared.
     """
     step = find(name)
     settings = config.load(paths.root / "params.yaml")
@@ -216,9 +217,13 @@ def run_step(
     def work_folder() -> Path:
         return paths.work / stage / input_hash(step, instance, params, paths)
 
+    if processes.count() > 1 and not step.trains:
+        raise CotamError(f"{name} runs in one process; start it without torchrun.")
+    # Heavy imports: before the stage's record begins, which is of its work alone.
+    function = getattr(importlib.import_module(step.module), step.function)
+
     def run_it(work: Path, out: Path, log: StageLog) -> None:
-        inputs = StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, run=run, **names)
-        getattr(importlib.import_module(step.module), step.function)(inputs)
+        function(StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, run=run, **names))
 
     processes.take_device()
     if processes.rank():

@@ -70,8 +70,9 @@ def times_of_last(uri: str) -> StageTimes | None:
     """When the stages of the run that has just ended were at work; None when MLflow does not say."""
     try:
         client = TrackingClient(uri)
-        return stage_times(client, newest(client))
-    except (httpx.HTTPError, KeyError, TypeError):  # a number that is missing fails no demo
+        run = newest(client)
+        return None if run is None else stage_times(client, run)
+    except httpx.HTTPError:  # a number that is missing fails no demo
         return None
 
 

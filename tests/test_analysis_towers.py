@@ -46,6 +46,9 @@ def test_the_attention_heard_is_the_attention_computed(folders, family):
     pixels, heard, states = pixels_of(tower), {}, {}
     tower.look(pixels, heard.__setitem__, states.__setitem__)
     tower.model.set_attn_implementation("eager")
+    encoder, left = tower.model.encoder, []
+    last = (encoder.layers if hasattr(encoder, "layers") else encoder.layer)[-1]
+    last.register_forward_hook(lambda _, __, out: left.append(out if isinstance(out, torch.Tensor) else out[0]))
     with torch.inference_mode():
         told = tower.model(pixels, output_attentions=True, output_hidden_states=True)
     assert list(heard) == list(range(tower.layers))
@@ -54,6 +57,7 @@ def test_the_attention_heard_is_the_attention_computed(folders, family):
     assert sorted(states) == list(range(tower.layers + 1))
     for state in range(tower.layers):
         assert torch.allclose(states[state], told.hidden_states[state], atol=1e-4), state
+    assert torch.allclose(states[tower.layers], left[-1], atol=1e-4)  # the model's last state may be a norm's
 
 
 def test_attention_is_what_the_equations_say(folders):

@@ -99,6 +99,15 @@ def test_of_two_that_register_at_once_the_better_is_champion(store, tmp_path, mo
     assert client.get_model_version(worse.name, done.version).tags["promotion"] == done.reason
 
 
+def test_who_names_an_older_version_has_passed_over_the_newer_ones(store, tmp_path):
+    model = "cotam-named"
+    for name, rate in (("first", -20.0), ("second", -30.0), ("third", -40.0)):
+        assert register(candidate(model, tmp_path / name, rate, rate + 2), store).champion
+    assert promotion.roll_back(store, model, "blind", to="1") == ("3", "1")
+    done = register(candidate(model, tmp_path / "fourth", -23.0, -21.0), store)
+    assert done.champion and done.version == "4"  # not the second, which the rule would prefer to it
+
+
 def test_the_same_files_that_are_registered_at_once_are_one_version(store, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 

@@ -146,13 +146,22 @@ def test_larger_scenes_are_drawn_at_their_size():
 
 
 @given(detailed)
-def test_with_more_detail_things_keep_their_pixels_and_there_are_more(scene):
+def test_with_more_detail_things_keep_their_pixels(scene):
     small = [obj for obj in scene.objects if obj.size == "small"]
     assert all(13 <= obj.diameter <= 17 for obj in small)
     assert all(30 <= obj.diameter <= 38 for obj in scene.objects if obj.size == "large")
     assert not scene.text or 22 <= scene.text.height <= 38
-    assert len(small) <= 5 * scene.detail  # and at least twice, but where the canvas was full
+    assert len(small) <= 5 * scene.detail
     assert scene_from_json(json.loads(json.dumps(scene.to_json()))) == scene
+
+
+def test_with_more_detail_there_are_more_small_things():
+    def small(detail):
+        scenes = [sample_scene(seed, "train", "train", 128 * detail, detail) for seed in range(40)]
+        return np.mean([sum(obj.size == "small" for obj in scene.objects) for scene in scenes])
+
+    assert small(2) > 1.7 * small(1)
+    assert small(4) > 1.7 * small(2)
 
 
 def test_with_more_detail_backgrounds_keep_their_grain():

@@ -16,7 +16,7 @@ from components.adapter import AdapterConfig, LatentAdapter
 from components.adapter.losses import low_loss
 from components.errors import CotamError
 from components.paths import ROOT
-from components.processes import launch, micro_batch, wanted
+from components.processes import _first, launch, micro_batch, wanted
 from components.training.loop import Schedule, accelerator, train
 from tests.test_training_loop import Recorder, Toy
 
@@ -172,12 +172,36 @@ def test_a_step_that_trains_is_shared_out_where_the_machine_says_so(monkeypatch)
     monkeypatch.setattr(steps, "run_step", lambda name, *_, **__: done.append(name))
     monkeypatch.setenv("COTAM_PROCESSES", "3")
     monkeypatch.chdir(ROOT)
-    for name in ("joint", "rate"):
-        monkeypatch.setattr(sys, "argv", ["cotam", "step", name])
-        assert cotam() == 0
+    assert cotam(["step", "joint", "--codec", "elic"]) == 0
+    assert cotam(["step", "rate"]) == 0
     monkeypatch.setenv("RANK", "1")  # one of them
     assert cotam(["step", "joint"]) == 0
-    assert done == [(3, ["-m", "components.cli", "step", "joint"]), "rate", "joint"]
+    assert done == [(3, ["-m", "components.cli", "step", "joint", "--codec", "elic"]), "rate", "joint"]
+
+
+def test_the_killed_process_came_first_and_not_who_lost_it():
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+    def failures(**codes):
+        found = {}
+        for rank, code in codes.items():
+            found[int(rank[1:])] = ProcessFailure(int(rank[1:]), 1, code, "")
+            found[int(rank[1:])].timestamp = 1000
+        return found
+
+    assert _first(failures(r0=1, r1=-9)) == (1, -9)
+    assert _first(failures(r0=-15, r1=3)) == (1, 3)
+    later = failures(r0=1, r1=-9)
+    later[1].timestamp = 1001
+    assert _first(later) == (0, 1)
+
+
+def test_a_step_that_is_not_shared_refuses_to_be(monkeypatch, tmp_path):
+    from components.steps import run_step
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(CotamError, match="rate runs in one process; start it without torchrun"):
+        run_step("rate", "elic")
 
 
 @pytest.mark.soak

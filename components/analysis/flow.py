@@ -119,11 +119,11 @@ def ends_of(attention_BTT: Tensor, layout: Layout) -> Ends:
     cls = layout.cls
     inflow_BT, outflow_BT = _argmax(attention_BTT, -1), _argmax(attention_BTT, -2)
     nearest_BN = inflow_BT[:, cls:] - cls
-    if cls:  # few rows, as a rule
+    if cls:  # of these rows alone, the most attended patch
         at_cls_BN = nearest_BN < 0
         nearest_BN[at_cls_BN] = _argmax(attention_BTT[:, cls:][at_cls_BN][:, cls:], -1)
     among_BNN = attention_BTT[:, cls:, cls:]
-    received_BN = among_BNN.sum(-2)
+    received_BN = among_BNN.sum(-2, dtype=torch.float64)  # its diagonal may be most of it, and is taken off again
     cls_attention_BN = attention_BTT[:, 0, 1:] if cls else received_BN / layout.patches
     return Ends(
         inflow_BT=inflow_BT,
@@ -132,7 +132,7 @@ def ends_of(attention_BTT: Tensor, layout: Layout) -> Ends:
         weighted_BN=(among_BNN * layout.distances_NN.to(among_BNN)).sum(-1).double(),
         to_patches_BN=among_BNN.sum(-1).double(),
         to_cls_BN=attention_BTT[:, cls:, :cls].sum(-1).double(),
-        given_BN=(received_BN - among_BNN.diagonal(dim1=-2, dim2=-1)).double(),
+        given_BN=received_BN - among_BNN.diagonal(dim1=-2, dim2=-1).double(),
         cls_attention_BN=cls_attention_BN.to(torch.float64, copy=True),  # no view of all of the attention
     )
 

@@ -76,7 +76,7 @@ class TransformNeck(nn.Module):
         self.latent_mean_C.copy_(latent_mean_C)
         self.latent_std_C.copy_(latent_std_C.clamp(min=1e-3 * float(latent_std_C.max())))
         self.output_mean_D.copy_(output_mean_D)
-        self.output_std_D.copy_(output_std_D)
+        self.output_std_D.copy_(output_std_D.clamp(min=1e-3 * float(output_std_D.max())))
 
     def forward(self, y_hat_BCHW: Tensor, quality_map_BHW: Tensor, sample: Sampler | None = None) -> Tensor:
         """Tokens (B, 1 + N, D) for `ClipTower.states_from`.

@@ -38,7 +38,9 @@ def run(args: argparse.Namespace) -> int:
 
     die_with_parent()
     if find(args.name).trains and processes.wanted() > 1 and not processes.started():
-        processes.launch(processes.wanted(), ["-m", "components.cli", *sys.argv[1:]])
+        given = ((f"--{key}", getattr(args, key)) for key in ("codec", "mllm", "variant", "seed"))
+        said = [word for option, value in given if value is not None for word in (option, str(value))]
+        processes.launch(processes.wanted(), ["-m", "components.cli", "step", args.name, *said])
         return 0
     run_step(args.name, args.codec, args.mllm, variant=args.variant, seed=args.seed)
     return 0

@@ -103,7 +103,8 @@ def current(client, name: str):
 def roll_back(uri: str, name: str, why: str, to: str | None = None) -> tuple[str, str]:
     """Take the champion's title away and give it to the one before (or to version `to`).
 
-    The version that lost it is tagged with `why` and is never promoted again by the rule.
+    The version that lost it is tagged with `why` and is never promoted again by the rule. Nor is any other that the
+    rule would at once prefer to the new holder: whoever named that one has passed over them.
 
     Returns:
         The version that was champion and the one that is now.
@@ -119,16 +120,22 @@ def roll_back(uri: str, name: str, why: str, to: str | None = None) -> tuple[str
         champion = current(client, name)
         if champion is None:
             raise CotamError(f"{name} has no champion.")
-        target = to or _before(client, name, champion.version)
-        if target == champion.version:
+        held = str(champion.version)  # a store without a server has whole numbers
+        target = to or _before(client, name, held)
+        if target == held:
             raise CotamError(f"Version {target} of {name} is the champion already.")
         client.get_model_version(name, target)  # or it is not there
-        client.set_model_version_tag(name, champion.version, ROLLED_BACK, why)
+        client.set_model_version_tag(name, held, ROLLED_BACK, why)
         client.delete_model_version_tag(name, target, ROLLED_BACK)
-        _crown(client, name, target, champion.version)
+        holder = client.get_model_version(name, target)
+        for one in client.search_model_versions(f"name = '{name}'"):
+            if judge(one.tags, holder.tags).moves:
+                passed = f"version {target} was chosen over it: {why}"
+                client.set_model_version_tag(name, one.version, ROLLED_BACK, passed)
+        _crown(client, name, target, held)
     except MlflowException as error:
         raise CotamError(f"MLflow at {uri} did not roll back {name}: {error.message}") from error
-    return champion.version, target
+    return held, target
 
 
 def _before(client, name: str, version: str) -> str:

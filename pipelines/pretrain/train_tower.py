@@ -102,6 +102,9 @@ def train(args: argparse.Namespace) -> None:
     optimizer = torch.optim.AdamW(
         [{"params": body, "scale": 1.0}, {"params": heads, "scale": HEAD_RATE}], weight_decay=0.05, betas=(0.9, 0.98)
     )
+    if not args.minutes:
+        write(tower, args.output)
+        return
     material = batches(args.scenes, args.images, args.detail, args.batch, args.seed)
     recent, step, spent, began = [], 0, 0.0, time.time()
     while spent < 1:
@@ -125,10 +128,15 @@ def train(args: argparse.Namespace) -> None:
             line = " ".join(f"{name} {value:.3f}" for name, value in zip(names, means, strict=True))
             print(f"step {step} {line} {spent * args.minutes:.1f} min", flush=True)
         if step % 100 == 0 or spent >= 1:
-            copy = type(tower)(tower.config)
-            copy.load_state_dict(tower.state_dict())
-            save_half(copy, args.output)
-            image_processor().save_pretrained(args.output)
+            write(tower, args.output)
+
+
+def write(tower: PreTrainedModel, output: Path) -> None:
+    """Write the tower in float16 with its image processor; the training copy keeps its precision."""
+    copy = type(tower)(tower.config)
+    copy.load_state_dict(tower.state_dict())
+    save_half(copy, output)
+    image_processor().save_pretrained(output)
 
 
 def main() -> None:
@@ -140,7 +148,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style and detail, at most")
     parser.add_argument("--detail", type=int, default=2, help="of the scenes that are cut into tiles")
-    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--minutes", type=float, default=60, help="0: write it as it starts")
     parser.add_argument("--batch", type=int, default=32, help="ordinary scenes, tiles and wholes, so many of each")
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,5 +1,6 @@
 """SIGKILL in the middle: the same command again ends with the same results, and nothing is registered by half."""
 
+import contextlib
 import random
 import signal
 import time
@@ -188,14 +189,23 @@ def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, seed)
     services.up(running)
     draw = random.Random(seed)
     setting(100 + seed)
+    kind = draw.choice(["demo", "stage", *services.NAMES])
+    wait = draw.uniform(0, 20)
+    print(f"seed {seed}: {kind} is killed {wait:.1f} s after joint has begun")
+    (running.parent / "hold").touch()  # joint goes on when this is taken away, so that the kill always hits a run
+    (running.parent / "running").unlink(missing_ok=True)
     process = start_demo(running)
     try:
-        time.sleep(draw.uniform(0, 30))
-        alive = [psutil.Process(process.pid), *stage_processes(running)]
-        alive += [one for name in services.NAMES for one in processes.marked(running, name)]
-        victim = draw.choice(sorted({one.pid for one in alive}))
-        print(f"seed {seed}: {psutil.Process(victim).cmdline()[:4]} is killed")
-        psutil.Process(victim).kill()
+        await_joint(running, process)
+        time.sleep(wait)
+        assert process.poll() is None
+        marked = [] if kind in ("demo", "stage") else processes.marked(running, kind)
+        victims = {"demo": [psutil.Process(process.pid)], "stage": stage_processes(running)}.get(kind, marked)
+        assert victims
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+        (running.parent / "hold").unlink()
         ended(process)
     finally:
         process.kill()
