@@ -1,6 +1,7 @@
 """The experiment graph, as DVC has it: read here, written only in dvc.yaml."""
 
 import threading
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from dvc.stage import PipelineStage
 
 _one_at_a_time = threading.Lock()  # DVC's repository object is made for one thread
+HALF_WRITTEN_SECONDS = 3.0  # far longer than DVC takes to write dvc.lock
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,23 @@ def pipeline_of(stage: str) -> str:
 
 
 def read_graph(project: Path, pipelines: Collection[str] = (MAIN,)) -> list[Stage]:
-    """The stages of these files of `project`, each after all that it waits for."""
+    """The stages of these files of `project`, each after all that it waits for.
+
+    A DVC at work here, of another run for example, writes dvc.lock in place: one that is half-written is read again.
+    """
+    from dvc.exceptions import DvcException
+
+    deadline = time.monotonic() + HALF_WRITTEN_SECONDS
+    while True:
+        try:
+            return _read_graph(project, pipelines)
+        except DvcException:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)
+
+
+def _read_graph(project: Path, pipelines: Collection[str]) -> list[Stage]:
     import networkx
     from dvc.repo import Repo
     from dvc.stage import PipelineStage
