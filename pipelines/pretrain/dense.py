@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES
-from pipelines.pretrain.annotate import GRID
+from pipelines.pretrain.tiles import GRID
 
 WHOLE = {f"image_{name}": count for name, count in IMAGE_CLASSES.items()}
 PATCH_TARGETS = {**PATCH_CLASSES, "row": GRID, "column": GRID, **WHOLE}

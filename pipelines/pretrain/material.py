@@ -16,7 +16,7 @@ from components.errors import CotamError
 from components.scenes import Scene, sample_scene
 from components.scenes.graph import NORMAL_SIZE
 from pipelines.pretrain import tiles
-from pipelines.pretrain.annotate import GRID
+from pipelines.pretrain.tiles import GRID
 
 
 @dataclass(frozen=True)

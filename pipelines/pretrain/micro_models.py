@@ -32,11 +32,11 @@ from transformers import (
 
 from components.evaluation import further
 from pipelines.pretrain.lessons import EXTRA_WORDS
+from pipelines.pretrain.tiles import GRID
 from pipelines.pretrain.train_clip import SIDE, image_processor
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 
 PATCH = 16
-GRID = SIDE // PATCH
 FRAMES = 16
 INTERNVL_TOKENS = {
     "start_image_token": "<img>",

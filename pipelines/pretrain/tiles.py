@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
 
 from components.scenes import Scene
 from components.scenes.labels import image_labels, patch_labels
-from pipelines.pretrain.annotate import GRID
 
+GRID = 8
+"""Rows and columns of a view's patches."""
 READABLE = 0.6
 """Share of a text's width and height that a tile must show for the text to be in it."""
 
@@ -63,8 +63,3 @@ def tile(scene: Scene, row: int, column: int) -> Scene:
         high = shown.bottom - shown.top >= READABLE * (text.bottom - text.top)
         text = shown if wide and high else None
     return replace(scene, side=side, detail=1, objects=objects, text=text)
-
-
-def to_tensor(labels_: np.ndarray) -> Tensor:
-    """As targets."""
-    return torch.from_numpy(labels_).long()

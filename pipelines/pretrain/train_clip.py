@@ -13,6 +13,7 @@ Each process takes its share of the batch, one thread each: two threads of one p
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,17 @@ from transformers import (
     CLIPModel,
     CLIPTextConfig,
     CLIPVisionConfig,
-    PreTrainedModel,
 )
 
 from components.codec.guidance import LAYERS
+from components.scenes.captions import caption
 from components.scenes.labels import IMAGE_CLASSES, attention_shares
+from components.scenes.world import STYLES
 from components.vision.tower import cls_row
-from pipelines.pretrain.annotate import GRID, annotations
 from pipelines.pretrain.dense import PATCH_TARGETS, DenseLoss
+from pipelines.pretrain.material import Material, kept, view_labels
+from pipelines.pretrain.running import means, parsed, save_half
+from pipelines.pretrain.tiles import GRID
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 
 WIDTH = 128
@@ -148,10 +152,14 @@ class Lesson(nn.Module):
         return (torch.xlogy(share_BN, share_BN) - share_BN * drawn_BN.log()).sum(1).mean()
 
 
-def batches(arrays: list[tuple[np.ndarray, dict, torch.Tensor]], batch: int, seed: int):
+Scenes = tuple[np.ndarray, np.ndarray, np.ndarray, torch.Tensor]
+"""Of one style: pixels, labels of patches, labels of images, caption tokens."""
+
+
+def batches(arrays: list[Scenes], batch: int, seed: int):
     """Endless shuffled batches over several arrays of scenes: pixels, patch labels, image labels, caption tokens."""
-    owners = np.concatenate([np.full(len(images), i) for i, (images, _, _) in enumerate(arrays)])
-    places = np.concatenate([np.arange(len(images)) for images, _, _ in arrays])
+    owners = np.concatenate([np.full(len(images), i) for i, (images, *_) in enumerate(arrays)])
+    places = np.concatenate([np.arange(len(images)) for images, *_ in arrays])
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(len(owners))
@@ -159,23 +167,27 @@ def batches(arrays: list[tuple[np.ndarray, dict, torch.Tensor]], batch: int, see
             picks = order[start : start + batch]
             rows = [(arrays[owners[i]], places[i]) for i in picks]
             pixels = normalised(np.stack([a[0][p] for a, p in rows]))
-            patch = torch.from_numpy(np.stack([a[1]["patches"][p] for a, p in rows])).long()
-            image = torch.from_numpy(np.stack([a[1]["image"][p] for a, p in rows])).long()
-            yield pixels, patch, image, torch.stack([a[2][p] for a, p in rows])
+            patch, image = (torch.from_numpy(np.stack([a[n][p] for a, p in rows])).long() for n in (1, 2))
+            yield pixels, patch, image, torch.stack([a[3][p] for a, p in rows])
 
 
-def material(folder: Path, tokenizer) -> list[tuple[np.ndarray, dict, torch.Tensor]]:
-    """Pixels, labels and caption tokens of the rendered scenes of both styles."""
+def material(folder: Path, tokenizer) -> list[Scenes]:
+    """The rendered scenes of both styles."""
     arrays = []
-    for style in ("train", "bench"):
-        path = folder / f"{style}.npy"
-        pixels = np.load(path, mmap_mode="r")
-        labels = annotations(path.with_suffix(".labels.npz"), style, 0, len(pixels), processes=2)
+    for style in STYLES:
+        scenes = Material(style)
+        pixels = scenes.pixels(folder)
+        patch, image = view_labels(folder, scenes, len(pixels), processes=2)
+        [captions] = kept(folder / f"{style}.captions.npz", partial(_caption, scenes), len(pixels), 2)
         tokens = tokenizer(
-            list(labels["captions"]), padding="max_length", truncation=True, max_length=78, return_tensors="pt"
+            list(captions), padding="max_length", truncation=True, max_length=78, return_tensors="pt"
         ).input_ids
-        arrays.append((pixels, labels, tokens))
+        arrays.append((pixels, patch[:, 0], image[:, 0], tokens))
     return arrays
+
+
+def _caption(scenes: Material, seed: int) -> tuple[np.ndarray]:
+    return (np.array(caption(scenes.scene(seed), np.random.default_rng([3, seed]))),)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -208,10 +220,8 @@ def train(args: argparse.Namespace) -> None:
         optimizer.zero_grad(set_to_none=True)
         recent.append(figures)
         if accelerator.is_main_process and (step % 50 == 0 or step == args.steps):
-            names = ("contrastive", "dense", "image", "guiding", *PATCH_TARGETS)
-            means = torch.stack(recent).nanmean(0).tolist()
+            line = means(("contrastive", "dense", "image", "guiding", *PATCH_TARGETS), recent)
             recent = []
-            line = " ".join(f"{name} {value:.3f}" for name, value in zip(names, means, strict=True))
             print(f"step {step}/{args.steps} {line} {(time.time() - began) / 60:.1f} min", flush=True)
         if accelerator.is_main_process and (step % 500 == 0 or step == args.steps):
             save(clip, tokenizer, args.output)
@@ -219,37 +229,21 @@ def train(args: argparse.Namespace) -> None:
 
 
 def save(model: CLIPModel, tokenizer, output: Path) -> None:
-    """Write the model in float16 with its processor and tokenizer; the training copy keeps its precision."""
-    copy = CLIPModel(model.config)
+    """Write the model in float16 with its processor and tokenizer."""
     place = "vision_model.embeddings.patch_embedding."
     state = {name: value for name, value in model.state_dict().items() if "parametrizations" not in name}
-    copy.load_state_dict(state | {place + "weight": model.get_submodule(place.rstrip(".")).weight.detach()})
-    save_half(copy, output)
+    weight = model.get_submodule(place.rstrip(".")).weight.detach()
+    save_half(model, output, state | {place + "weight": weight})
     image_processor().save_pretrained(output)
     tokenizer.save_pretrained(output)
 
 
-def save_half(model: PreTrainedModel, output: Path) -> None:
-    """Write a model in float16, said so in its configuration and in those of its parts."""
-    for name in ("text_config", "vision_config"):
-        if config := getattr(model.config, name, None):
-            config.dtype = torch.float16
-    model.half().save_pretrained(output)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--base", type=Path, help="go on from this CLIP folder")
-    parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
     parser.add_argument("--steps", type=int, default=7000)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train(args)
+    train(parsed(parser, rate=1.5e-3))
 
 
 if __name__ == "__main__":

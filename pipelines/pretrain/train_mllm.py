@@ -37,7 +37,7 @@ from pipelines.pretrain.lessons import IGNORED, lessons, word_ids
 from pipelines.pretrain.material import Material, view_labels
 from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import Packed, pack, packed_mask
-from pipelines.pretrain.train_clip import save_half
+from pipelines.pretrain.running import learning_rate, means, parsed, save_half
 from pipelines.pretrain.warm_start import start_language, start_projector
 
 QUESTIONS = 8
@@ -179,23 +179,23 @@ def train(args: argparse.Namespace) -> None:
         group = material[int(turns.integers(len(material)))]
         picks = group.draw(share, rng)
         for settings in optimizer.param_groups:
-            settings["lr"] = args.rate * min(spent / 0.04, 0.5 + 0.5 * np.cos(np.pi * spent)) + 1e-6
+            settings["lr"] = learning_rate(args.rate, spent)
         seen = group.features_NVTD[torch.from_numpy(picks)].float()
         loss, figures = lesson(seen, pack(group.lessons_N3QL[picks], rng), group.material.size)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        recent.append(torch.cat([figures, torch.tensor([group.material.detail])]))
+        recent.append((figures, group.material.detail))
         step += 1
         # All ranks must take one view of the clock, or their learning rates and so their weights would part.
         spent = float(broadcast(torch.tensor((time.time() - began) / 60 / args.minutes)))
         if accelerator.is_main_process and (step % 50 == 0 or spent >= 1):
             said = f"step {step}"
             for detail in args.details:
-                rows = torch.stack(recent)
-                answer, mark, right, _ = rows[rows[:, 3] == detail].mean(0).tolist()
-                said += f", detail {detail}: answer {answer:.3f} marks {mark:.3f} right {right:.3f}"
+                of_it = [figures for figures, shown in recent if shown == detail]
+                if of_it:
+                    said += f", detail {detail}: {means(('answer', 'marks', 'right'), of_it)}"
             recent = []
             print(f"{said}, {spent * args.minutes:.1f} min", flush=True)
         if accelerator.is_main_process and (step % 100 == 0 or spent >= 1):
@@ -204,11 +204,8 @@ def train(args: argparse.Namespace) -> None:
 
 
 def save(model: PreTrainedModel, processor: Any, output: Path) -> None:
-    """Write the model in float16 with its processor; the training copy keeps its precision."""
-    copy = type(model)(model.config)
-    copy.load_state_dict(model.state_dict())
-    copy.generation_config = model.generation_config
-    save_half(copy, output)
+    """Write the model in float16 with its processor."""
+    save_half(model, output)
     processor.save_pretrained(output)
 
 
@@ -216,22 +213,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=sorted(MODELS), nargs="?", default="llava")
     parser.add_argument("--tower", type=Path, default=Path("pretrained/clip/micro"))
-    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="begin with what this micro LLaVA knows, and align nothing")
     parser.add_argument("--base", type=Path, help="go on from projector and language model of this folder")
     parser.add_argument("--layers", type=int, default=6, help="of the language model; more than in --start begin idle")
-    parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
     parser.add_argument("--details", type=int, nargs="+", default=[1], help="of the scenes, all as often")
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style and detail, at most")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--align", type=int, default=600, help="steps of the projector alone, first")
     parser.add_argument("--batch", type=int, default=32, help="images of all processes, about six questions each")
-    parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train(args)
+    train(parsed(parser, rate=1.5e-3))
 
 
 if __name__ == "__main__":

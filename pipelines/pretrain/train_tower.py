@@ -21,8 +21,9 @@ from transformers import CLIPVisionModel, PreTrainedModel
 from components.scenes.world import STYLES
 from pipelines.pretrain.dense import PATCH_TARGETS, DenseLoss
 from pipelines.pretrain.material import Material, view_labels
-from pipelines.pretrain.tiles import cut, to_tensor
-from pipelines.pretrain.train_clip import image_processor, normalised, save_half
+from pipelines.pretrain.running import learning_rate, means, parsed, save_half
+from pipelines.pretrain.tiles import cut
+from pipelines.pretrain.train_clip import image_processor, normalised
 from pipelines.pretrain.warm_start import TOWERS, tower_from_clip
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -87,7 +88,8 @@ def batches(folder: Path, images: int, detail: int, count: int, seed: int) -> It
                 known = np.full(len(picks), one == 1 or view != whole)
                 parts.append((views[:, view], patch_labels[picks, view], image_labels[picks, view], known))
         pixels, patch, image, known = (np.concatenate(column) for column in zip(*parts, strict=True))
-        yield normalised(pixels), to_tensor(patch), to_tensor(image), torch.from_numpy(known)
+        targets = (torch.from_numpy(labels).long() for labels in (patch, image))
+        yield normalised(pixels), *targets, torch.from_numpy(known)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -110,8 +112,7 @@ def train(args: argparse.Namespace) -> None:
     while spent < 1:
         batch = next(material)
         for group in optimizer.param_groups:
-            rate = args.rate * min(spent / 0.04, 0.5 + 0.5 * np.cos(np.pi * spent)) + 1e-6
-            group["lr"] = rate * group["scale"]
+            group["lr"] = learning_rate(args.rate, spent) * group["scale"]
         with torch.autocast("cpu", torch.bfloat16):
             loss, figures = lesson(*batch, reading=spent > HEADS_ALONE)
         loss.backward()
@@ -122,40 +123,29 @@ def train(args: argparse.Namespace) -> None:
         step += 1
         spent = (time.time() - began) / 60 / args.minutes
         if step % 50 == 0 or spent >= 1:
-            names = ("likeness", "dense", *PATCH_TARGETS)
-            means = torch.stack(recent).nanmean(0).tolist()
+            line = means(("likeness", "dense", *PATCH_TARGETS), recent)
             recent = []
-            line = " ".join(f"{name} {value:.3f}" for name, value in zip(names, means, strict=True))
             print(f"step {step} {line} {spent * args.minutes:.1f} min", flush=True)
         if step % 100 == 0 or spent >= 1:
             write(tower, args.output)
 
 
 def write(tower: PreTrainedModel, output: Path) -> None:
-    """Write the tower in float16 with its image processor; the training copy keeps its precision."""
-    copy = type(tower)(tower.config)
-    copy.load_state_dict(tower.state_dict())
-    save_half(copy, output)
+    """Write the tower in float16 with its image processor."""
+    save_half(tower, output)
     image_processor().save_pretrained(output)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=TOWERS)
-    parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--clip", type=Path, default=Path("pretrained/clip/micro"))
     parser.add_argument("--base", type=Path, help="go on from this tower")
-    parser.add_argument("--scenes", type=Path, default=Path("data/pretrain"))
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style and detail, at most")
     parser.add_argument("--detail", type=int, default=2, help="of the scenes that are cut into tiles")
     parser.add_argument("--minutes", type=float, default=60, help="0: write it as it starts")
     parser.add_argument("--batch", type=int, default=32, help="ordinary scenes, tiles and wholes, so many of each")
-    parser.add_argument("--rate", type=float, default=2e-4)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    train(args)
+    train(parsed(parser, rate=2e-4))
 
 
 if __name__ == "__main__":
