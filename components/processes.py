@@ -15,6 +15,7 @@ import signal
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from components.errors import CotamError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 RESTARTS = 3
+_LONG = timedelta(days=365)
 
 
 def rank() -> int:
@@ -66,6 +68,34 @@ def micro_batch() -> int | None:
         CotamError: COTAM_MICRO_BATCH is no number.
     """
     return _number("COTAM_MICRO_BATCH")
+
+
+class FirstWord:
+    """Whether to go on: the first process says it, and the others wait for it, however long that takes.
+
+    A collective operation would give up after half an hour, so this goes through the store by which they have met.
+    Every process makes one of these; where there is only one process nothing happens.
+    """
+
+    def __init__(self):
+        self._store = None
+        if count() > 1:
+            from torch.distributed import rendezvous
+
+            self._store, _, _ = next(rendezvous("env://"))
+
+    def say(self, go_on: bool) -> None:
+        """Tell the others (the first process only); returns when all have heard it, as the store may end with it."""
+        if self._store is not None:
+            self._store.set("go on", str(int(go_on)))
+            self._store.wait([f"heard {other}" for other in range(1, count())], _LONG)
+
+    def hear(self) -> bool:
+        """What the first process says."""
+        self._store.wait(["go on"], _LONG)
+        go_on = self._store.get("go on") == b"1"
+        self._store.set(f"heard {rank()}", "")
+        return go_on
 
 
 def launch(count: int, command: Sequence[str]) -> None:

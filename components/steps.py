@@ -1,28 +1,17 @@
 """The steps of the pipeline, as data. `pipelines/generate.py` writes dvc.yaml from this; `cotam step` runs one.
 
-A step is told here what it may read. It sees the settings it declares and no others, writes into an empty folder, and
-its results appear in their place only when all of them are there.
+A step is told here what it may read: it sees the settings that it declares and no others (components/step_run.py).
 """
 
-import hashlib
-import importlib
 import itertools
-import json
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from components import config, environment, processes, variants
-from components.closure import import_closure
+from components import config, environment, variants
 from components.errors import CotamError
-from components.files import read_json, replace, sha256, sha256_tree
-from components.locks import stage_lock
 from components.paths import CHECKOUT, Paths
 from components.step import Step
-from components.step_inputs import Params, StepInputs
-from components.tracking.stage_run import StageLog, stage_run
+from components.step_run import Instance, run_instance
 from components.variant_steps import ABLATION_STEPS
 
 _PAIR = ("codec", "mllm")
@@ -206,83 +195,11 @@ def run_step(
     given = {"codec": codec, "mllm": mllm, "variant": variant}
     if variant is not None:
         given["seed"] = str(settings.seed if seed is None else seed)
-    instance = _instance(step, settings, given)
-    params = declared(step, settings, instance)
-    stage = "@".join(part for part in (name, "-".join(instance[axis] for axis in step.matrix)) if part)
-    names = {axis: instance.get(axis) for axis in ("codec", "mllm")}
-    run = variants.find_run(settings, variant, int(instance["seed"])) if step.runs else None
+    names = _instance(step, settings, given)
+    run = variants.find_run(settings, variant, int(names["seed"])) if step.runs else None
     environment.be_quiet()
     environment.use_threads(settings.threads)
-
-    def work_folder() -> Path:
-        return paths.work / stage / input_hash(step, instance, params, paths)
-
-    if processes.count() > 1 and not step.trains:
-        raise CotamError(f"{name} runs in one process; start it without torchrun.")
-    # Heavy imports: before the stage's record begins, which is of its work alone.
-    function = getattr(importlib.import_module(step.module), step.function)
-
-    def run_it(work: Path, out: Path, log: StageLog) -> None:
-        function(StepInputs(params=Params(params), work=work, out=out, paths=paths, log=log, run=run, **names))
-
-    processes.take_device()
-    if processes.rank():
-        # Not the first of several processes: it trains with the first, which alone writes what comes of it.
-        with tempfile.TemporaryDirectory() as out:
-            run_it(work_folder(), Path(out), StageLog())
-        return
-
-    with stage_lock(stage, paths):
-        work = work_folder()
-        target = paths.root / step.out.format(**instance)
-        out = target.with_name(f".{target.name}.{step.name}.tmp")  # the same name after a kill, so none are left over
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        work.mkdir(parents=True, exist_ok=True)
-        try:
-            with stage_run(stage, params) as log:
-                run_it(work, out, log)
-            _publish(step, out, target)
-        finally:
-            shutil.rmtree(out, ignore_errors=True)
-        shutil.rmtree(work.parent)
-
-
-def input_hash(step: Step, instance: dict[str, str], params: dict[str, Any], paths: Paths) -> str:
-    """Sixteen hex digits over all that goes into an instance: settings, libraries, models, code and data.
-
-    A folder with a manifest.json (which holds the hashes of the files beside it) is known by its manifest.
-
-    Raises:
-        CotamError: an input is missing.
-    """
-    parts: dict[str, Any] = {"step": step.name, **instance, "params": params}
-    parts["libraries"] = environment.numeric_fingerprint()
-    needed = {dependency: paths.root / dependency for dependency in _dependencies(step, instance, params)}
-    if step.models:
-        needed["data/weights.json"] = paths.weights
-    for name, path in needed.items():
-        if not path.exists():
-            raise CotamError(f"The step {step.name} needs {name}, which is not there; run `dvc repro`.")
-    models = dict(config.dotted_keys(read_json(needed.pop("data/weights.json")))) if step.models else {}
-    for key in (key.format(**instance) for key in step.models):
-        if key not in models:
-            raise CotamError(f"data/weights.json does not have {key}; run `dvc repro`.")
-        parts[key] = models[key]
-    for name, path in needed.items():
-        manifest = path / "manifest.json"
-        if manifest.exists():
-            parts[name] = sha256(manifest)
-        else:
-            parts[name] = sha256_tree(path) if path.is_dir() else sha256(path)
-    for file in import_closure(step.module, paths.root):
-        parts[str(file)] = sha256(paths.root / file)
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _dependencies(step: Step, instance: dict[str, str], params: dict[str, Any]) -> list[str]:
-    source = params.get("data", {}).get("source", "")
-    return [dependency.replace("${data.source}", source).format(**instance) for dependency in step.deps]
+    run_instance(Instance(step, names, declared(step, settings, names), paths, run))
 
 
 def _instance(step: Step, settings: config.Settings, given: dict[str, str | None]) -> dict[str, str]:
@@ -295,18 +212,3 @@ def _instance(step: Step, settings: config.Settings, given: dict[str, str | None
         for choice in instances(step, settings)
     )
     raise CotamError(f"The step {step.name} is run with one of: {known}.")
-
-
-def _publish(step: Step, out: Path, target: Path) -> None:
-    """Give the results their place; complain about what is missing or was never declared."""
-    names = {*step.outs, *step.metrics}
-    if not names:
-        replace(out, target)
-        return
-    written = {path.name for path in out.iterdir()}
-    if written != names:
-        raise CotamError(
-            f"The step {step.name} should write {', '.join(sorted(names))} but wrote {', '.join(sorted(written))}."
-        )
-    for name in sorted(names):
-        replace(out / name, target / name)

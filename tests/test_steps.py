@@ -1,12 +1,15 @@
 """Running a step: it sees what it declares, writes all or nothing, and finds its work again after a kill."""
 
+import contextlib
 import json
+import shutil
 import sys
 
 import pytest
 
-from components import config, steps
+from components import config, step_run, steps
 from components.errors import CotamError
+from components.locks import stage_lock
 from components.paths import Paths, instance_name
 from components.step_inputs import Params
 from components.steps import declared, find, instances, run_step
@@ -136,6 +139,60 @@ def test_work_is_not_found_again_when_an_input_changed(step, checkout):
     first, other_settings, unrelated, other_data = folders
     assert unrelated == other_settings
     assert len({first, other_settings, other_data}) == 3
+
+
+@pytest.fixture
+def run_meanwhile(monkeypatch):
+    """Have something happen while the next step waits for its lock: somebody else had it."""
+
+    def set_up(happens):
+        waiting = [happens]
+
+        @contextlib.contextmanager
+        def lock(name, paths):
+            if waiting:
+                waiting.pop()()
+            with stage_lock(name, paths):
+                yield
+
+        monkeypatch.setattr(step_run, "stage_lock", lock)
+
+    return set_up
+
+
+def test_who_waited_for_the_same_step_takes_its_results(step, checkout, run_meanwhile, capsys):
+    run_meanwhile(lambda: step("render", write_all("render")))
+    step("render", pytest.fail)
+    assert (checkout / "data/scenes/file").exists()
+    assert "Another process has run render on the same inputs meanwhile" in capsys.readouterr().err
+    done = []
+    step("render", lambda inputs: (done.append(inputs), write_all("render")(inputs)))
+    assert done  # nobody was waited for
+
+
+@pytest.mark.parametrize("what", ["other settings", "no results", "a failure"])
+def test_who_waited_for_something_else_runs(step, checkout, run_meanwhile, what):
+    params, results = checkout / "params.yaml", checkout / "data/scenes"
+    step("render", write_all("render"))
+
+    def happens():
+        if what == "a failure":
+            with pytest.raises(RuntimeError):
+                step("render", fail)
+            return
+        if what == "other settings":
+            params.write_text(params.read_text().replace("seed: 7", "seed: 8"))
+        step("render", write_all("render"))
+        if what == "no results":
+            shutil.rmtree(results)
+
+    def fail(inputs):
+        raise RuntimeError
+
+    run_meanwhile(happens)
+    done = []
+    step("render", lambda inputs: (done.append(inputs), write_all("render")(inputs)))
+    assert done and (results / "file").exists()
 
 
 @pytest.mark.parametrize("names", [[], ["index.html"], ["index.html", "summary.json", "more"]])
