@@ -57,7 +57,7 @@ SCORES = tuple(
         name=name,
         module="components.evaluation.step_variant_scores",
         summary=f"ask the MLLM about a variant's files, {how}",
-        params=(*_READ, "evaluation.avif_qualities", "evaluation.qualities"),
+        params=(*_READ, "evaluation.avif_qualities", "evaluation.qualities", "guidance", *more),
         models=_MODELS,
         deps=("components/evaluation/tasks", "data/benchmarks", "{streams}/rates.json", "{streams}/streams.zip", *deps),
         out="results/variants/{name}",
@@ -67,9 +67,9 @@ SCORES = tuple(
         matrix=_RUN,
         runs=runs,
     )
-    for name, how, deps, runs in (
-        ("evaluate-variant", "with what it has trained", ("{model}",), lambda run: run.model),
-        ("evaluate-plain", "as they are", (), lambda run: not run.model),
+    for name, how, deps, more, runs in (
+        ("evaluate-variant", "with what it has trained", ("{model}",), ("adapter", "baselines"), lambda run: run.model),
+        ("evaluate-plain", "as they are", (), (), lambda run: not run.model),
     )
 )
 
@@ -78,7 +78,7 @@ VERDICTS = Step(
     module="components.reporting.step_verdicts",
     summary="hold every claim of the paper's ablations against what was found",
     params=(
-        *("adapter.warmup_epochs", "codecs", "evaluation.avif_qualities", "evaluation.bootstrap"),
+        *("adapter", "baselines", "codecs", "evaluation.avif_qualities", "evaluation.bootstrap"),
         *("evaluation.qualities", "guidance", "mllms", "more_seeds", "seed", "threads", "variants"),
     ),
     deps=(

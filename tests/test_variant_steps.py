@@ -89,6 +89,18 @@ def test_files_of_an_own_codec_are_read_by_it_alone(checkout, variant):
     assert scores(checkout, variant)["method"] == variant
 
 
+def test_a_record_says_how_it_was_made(checkout):
+    settings = config.load(checkout.root / "params.yaml")
+    deep, levels, avif = (scores(checkout, name) for name in ("deep", "levels-7", "avif"))
+    assert deep["changes"]["adapter"] == {"blocks": 2, "start": "random", "warmup_epochs": 0}
+    assert (deep["settings"]["adapter"]["blocks"], deep["settings"]["adapter"]["joint_epochs"]) == (2, 2)
+    assert deep["settings"]["guidance"] == settings.guidance.model_dump(mode="json")
+    assert (levels["settings"]["guidance"]["levels"], levels["settings"]["guidance"]["k"]) == (7, 0.3)
+    assert levels["settings"].keys() == {"guidance"} and levels["changes"]["adapter_of"] == "full"
+    assert avif["settings"] == {} and avif["changes"] == {"method": "avif"}
+    assert scores(checkout, "cotam-ft")["settings"]["baselines"]["tuning"]["epochs"] == 1
+
+
 def test_full_is_the_main_run(checkout):
     main = read_json(checkout.scores(CODEC, MLLM) / "scores.json")["styles"]["bench"]
     assert scores(checkout, "full")["scores"] == main["scores"]["cotam"]

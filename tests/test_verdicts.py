@@ -6,6 +6,7 @@ import pytest
 from components import config
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import LEVELS
+from components.evaluation.variant_record import variant_record
 from components.evaluation.variant_results import RATE, Estimate, Reader, over_seeds
 from components.files import read_json, write_json
 from components.reporting.ablation_claims import find_verdicts
@@ -20,7 +21,7 @@ from components.reporting.verdicts import (
     SHOWN,
     Expectation,
 )
-from components.variants import runs
+from components.variants import runs, settings_of
 
 IMAGES, QUALITIES = 60, ["0", "1", "2", "3"]
 SEED = config.load().seed
@@ -80,7 +81,7 @@ def found(tmp_path):
     def add(variant, shift, seeds=(SEED,), factor=1.0, drops=(0.25, 0.25, 0.45), **changes):
         for seed in seeds:
             run = known[f"{variant}-{seed}"]
-            content = {key: getattr(run, key) for key in ("method", "receive", "codec", "mllm")}
+            content = variant_record(run, settings_of(settings, run))
             content |= {"rates": images | {"files": files(factor)}, "questions": questions()}
             content |= {"scores": answers(shift, seed, drops)} | changes
             write_json(tmp_path / f"results/variants/{variant}-{seed}/scores.json", content)
@@ -239,6 +240,8 @@ def test_a_variant_without_training_stands_beside_every_seed(found):
         ({"questions": [question | {"id": "x"} for question in questions()]}, "made on other benchmarks"),
         ({"questions": [question | {"image": "x"} for question in questions()]}, "made on other benchmarks"),
         ({"codec": "dcae"}, "made with other settings"),
+        ({"settings": {"guidance": {"k": 0.1}}}, "made with other settings"),
+        ({"changes": {"guidance": {"levels": 1}}}, "made with other settings"),
         ({"scores": {q: [1] * (3 * IMAGES) for q in QUALITIES[:3]}}, "made with other settings"),
     ],
 )
@@ -252,6 +255,35 @@ def test_stale_results_are_passed_over_and_named(found, changes, why):
     assert "no-guidance" in summary["missing"] and summary["stale"] == read.stale
     assert f"The results of no-guidance-{SEED} are stale and passed over: they were {why}." in render(summary)
     assert "no-guidance (stale)" in {one.missing for one in verdict(read, settings, "C11").comparisons}
+
+
+def test_a_main_run_of_another_k_or_length_leaves_results_stale(found, tmp_path):
+    add, _, _ = found
+    add("full", 0.1)
+
+    def stale(**overrides):
+        changed = config.load(overrides=OVERRIDES | {key.replace("__", "."): value for key, value in overrides.items()})
+        return Reader(20, SEED).results(tmp_path, runs(changed), changed).stale
+
+    assert stale() == {}
+    assert stale(guidance__k="0.5") == stale(adapter__joint_epochs="9") == {f"full-{SEED}": "made with other settings"}
+    path = tmp_path / f"results/variants/full-{SEED}/scores.json"
+    write_json(path, {key: value for key, value in read_json(path).items() if key != "settings"})
+    assert stale() == {f"full-{SEED}": "made before results said their settings"}
+
+
+def test_the_page_says_how_a_variant_differs(found):
+    add, results, settings = found
+    for variant in ("full", "k-045", "no-warmup"):
+        add(variant, 0.1)
+    summary = summarise(results(), settings)
+    k, epochs = settings.guidance.k, settings.adapter.joint_epochs
+    assert summary["variants"]["k-045"]["differs"]["guidance.k"] == {"value": 0.45, "main": k}
+    page = render(summary)
+    assert f"adapter_of: full, guidance.k: 0.45 (main run: {k})" in page
+    longer = settings.variants["no-warmup"].adapter["joint_epochs"]
+    assert f"adapter.joint_epochs: {longer} (main run: {epochs})" in page
+    assert "nothing: the main run" in page
 
 
 def test_the_page_says_what_intervals_are_over(found):

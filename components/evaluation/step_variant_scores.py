@@ -1,4 +1,4 @@
-"""Ask the MLLM about a variant's files: scores.json, which holds their rates too, and metrics.json.
+"""Ask the MLLM about a variant's files: scores.json, which holds settings and rates too, and metrics.json.
 
 Only what the variant itself brings is asked about: clean images, the codec alone and the yardsticks are the main
 pipeline's.
@@ -10,6 +10,7 @@ from components.evaluation.rate import BENCH
 from components.evaluation.scores import LEVELS
 from components.evaluation.streams import Setting
 from components.evaluation.variant_receive import VariantModels
+from components.evaluation.variant_record import variant_record
 from components.files import read_json, write_json
 from components.step_inputs import StepInputs
 
@@ -38,7 +39,7 @@ def run(inputs: StepInputs) -> None:
         inputs.out / "scores.json",
         {
             "schema": 1,
-            **{key: getattr(variant, key) for key in ("variant", "seed", "method", "receive", "codec", "mllm")},
+            **variant_record(variant, inputs.params.as_dict()),
             "rates": {"images": rates["images"], "pixels": rates["pixels"], "files": files},
             "questions": found["questions"],
             "scores": found["scores"][variant.coded_as],

@@ -23,12 +23,14 @@ from components.evaluation.curves import Curve, rate_score_curve
 from components.evaluation.rate import BENCH
 from components.evaluation.scores import Scores
 from components.evaluation.streams import CLEAN, Setting
+from components.evaluation.variant_record import variant_record
 from components.files import read_json
 from components.paths import instance_name
-from components.variants import Run
+from components.variants import Run, settings_of
 
 RATE, SCORE = "bd_rate", "bd_score"
 OTHER_BENCHMARKS, OTHER_SETTINGS = "made on other benchmarks", "made with other settings"
+NO_SETTINGS = "made before results said their settings"
 
 
 class _Stale(Exception):
@@ -150,10 +152,13 @@ def _check_qualities(scores: Mapping[str, Any], wanted: Sequence[int]) -> None:
 
 
 def _check_run(content: Mapping[str, Any], run: Run, settings: Settings) -> None:
-    """What scores.json says of its settings; the rest (a guidance's k, a training's epochs) is known to DVC alone."""
-    evaluation = settings.changed(run.variant)["evaluation"]
+    """Hold what scores.json says of its settings against those that it should have."""
+    wanted = settings_of(settings, run)
+    evaluation = wanted["evaluation"]
     _check_qualities(content["scores"], evaluation["avif_qualities" if run.coded_as == "avif" else "qualities"])
-    if any(content[key] != getattr(run, key) for key in ("method", "receive", "codec", "mllm")):
+    if "settings" not in content:
+        raise _Stale(NO_SETTINGS)
+    if any(content[key] != value for key, value in variant_record(run, wanted).items()):
         raise _Stale(OTHER_SETTINGS)
 
 

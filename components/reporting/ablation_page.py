@@ -29,7 +29,7 @@ def render(found: dict[str, Any]) -> str:
         "baselines": [name for name, entry in measured.items() if METHODS[entry["method"]].baselines],
         "badge": lambda verdict: _BADGES.get(verdict, "unclear"),
         "text": text,
-        "changes": _changes,
+        "differs": _differs,
         "label": benchmark_label,
         "levels": LEVELS,
         "bars": [
@@ -63,7 +63,10 @@ def _level_bars(measured: dict[str, Any]) -> str:
     return figures.forest("levels", "Points per level", rows, xlabel="points over the codec alone at equal rate")
 
 
-def _changes(entry: dict[str, Any]) -> str:
-    """What a variant changes, as params.yaml says it."""
-    said = json.dumps(entry["changes"])[1:-1].replace('"', "")
-    return said or "nothing: the main run"
+def _differs(entry: dict[str, Any]) -> str:
+    """`guidance.k: 0.45 (main run: 0.75), adapter_of: full`."""
+    said = []
+    for key, sides in entry["differs"].items():
+        value, main = (json.dumps(sides[side]).replace('"', "") for side in ("value", "main"))
+        said.append(f"{key}: {value}" if sides["main"] is None else f"{key}: {value} (main run: {main})")
+    return ", ".join(said) or "nothing: the main run"

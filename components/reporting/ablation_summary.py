@@ -8,7 +8,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from components.config import Settings
+from components.config import Settings, dotted_keys
+from components.config_variants import MERGED, Variant
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import LEVELS, MEAN
 from components.evaluation.variant_results import RATE, SCORE, Estimate, Ground, Measured, Results, over_seeds
@@ -41,10 +42,12 @@ def summarise(results: Results, settings: Settings) -> dict[str, Any]:
 
 def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
     entry = settings.variants[name]
+    changes = entry.model_dump(mode="json", exclude_defaults=True)
     seeds = sorted(results.runs.get(name, {}))
     found: dict[str, Any] = {
         "method": entry.method,
-        "changes": entry.model_dump(mode="json", exclude_defaults=True),
+        "changes": changes,
+        "differs": _differs(changes, settings),
         "seeds": seeds,
         "anchor": None,
         "bd_rate": None,
@@ -74,6 +77,14 @@ def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
     }
     found["categories"] = _category_gains(measured, ground)
     return found
+
+
+def _differs(changes: dict[str, Any], settings: Settings) -> dict[str, dict[str, Any]]:
+    """Dotted key -> the variant's `value`, and the `main` run's; which has no `adapter_of` (None)."""
+    main = Variant(codec=settings.codecs[0], mllm=settings.mllms[0]).model_dump(mode="json")
+    usual = dict(dotted_keys(main | settings.model_dump(mode="json", include=set(MERGED))))
+    given = ((key, value) for key, value in dotted_keys(changes) if not isinstance(value, dict))
+    return {key: {"value": value, "main": usual.get(key)} for key, value in given}
 
 
 def _gains(results: Results, name: str) -> dict[str, Any]:
