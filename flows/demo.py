@@ -26,7 +26,7 @@ from components.tracking.client import TrackingClient
 from flows import services
 from flows.deploy import deploy
 from flows.processes import Identity
-from flows.stage_times import StageTimes, newest, stage_times
+from flows.stage_times import StageTimes, of_flow_run, stage_times
 
 DEPLOYMENT = "train-and-eval/local"
 FAILED_LINES = 20
@@ -52,8 +52,8 @@ def demo(project: Path, console: Console) -> None:
         os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # between two looks at the run we see ourselves what is alive
         deploy(project)
         console.print(f"Prefect: {started['prefect'].url}   MLflow: {started['mlflow'].url}")
-        follow(project, console)
-        times = times_of_last(started["mlflow"].url)
+        flow_run_id = follow(project, console)
+        times = times_of(flow_run_id, started["mlflow"].url)
     finally:
         if owner == me or any(one.owner == me for one in services.recorded(project)):
             services.down(project)
@@ -66,18 +66,18 @@ def demo(project: Path, console: Console) -> None:
     console.print(f"{said}. The runs stay in MLflow: `make up` serves them again.", highlight=False)
 
 
-def times_of_last(uri: str) -> StageTimes | None:
-    """When the stages of the run that has just ended were at work; None when MLflow does not say."""
+def times_of(flow_run_id: UUID, uri: str) -> StageTimes | None:
+    """When the stages of a flow run that has ended were at work; None when MLflow does not say."""
     try:
         client = TrackingClient(uri)
-        run = newest(client)
+        run = of_flow_run(client, str(flow_run_id))
         return None if run is None else stage_times(client, run)
     except httpx.HTTPError:  # a number that is missing fails no demo
         return None
 
 
-def follow(project: Path, console: Console) -> None:
-    """Run the deployment and show its stages until it has ended.
+def follow(project: Path, console: Console) -> UUID:
+    """Run the deployment, show its stages until it has ended, and return the flow run's id.
 
     Raises:
         CotamError: it did not end well; says where and why.
@@ -103,7 +103,7 @@ def follow(project: Path, console: Console) -> None:
             cancel(client, run_id)
             raise
         if update.state.is_completed():
-            return
+            return run_id
     for view in stages.values():
         if view.state == "failed":
             console.print(f"The last lines of {view.name}:", highlight=False)

@@ -74,5 +74,11 @@ def newest(client: TrackingClient, run_id: str | None = None) -> dict[str, Any] 
     return next((run for run in finished if "flow" not in tags(run)), None)
 
 
+def of_flow_run(client: TrackingClient, flow_run_id: str) -> dict[str, Any] | None:
+    """The run that a flow run of train-and-eval has finished; None when there is none."""
+    where = f"attributes.status = 'FINISHED' and tags.prefect_flow_run = '{flow_run_id}'"
+    return next(iter(client.search_runs([client.experiment(EXPERIMENT)], where, limit=1)), None)
+
+
 def _seconds(info: dict[str, Any]) -> tuple[float, float]:
     return int(info["start_time"]) / 1000, int(info["end_time"]) / 1000

@@ -9,6 +9,7 @@ from components.files import read_json, sha256, sha256_tree
 from components.tracking.client import TrackingClient, tags
 from flows import services
 from flows.records import is_cached
+from flows.stage_times import of_flow_run
 from tests.made_up_summary import RATES
 from tests.pipeline_project import STAGES, clone, dvc, ledger
 
@@ -54,8 +55,11 @@ def test_the_benchmark_of_overhead_reads_a_finished_run(running, capsys):
     from benchmarks.overhead import main, measure
 
     uri = services.urls(running)["mlflow"]
-    _, runs = experiments(running)
-    first = [run for run in runs if run["info"]["status"] == "FINISHED"][-1]["info"]["run_id"]
+    client, runs = experiments(running)
+    oldest = [run for run in runs if run["info"]["status"] == "FINISHED"][-1]
+    first = oldest["info"]["run_id"]
+    assert of_flow_run(client, tags(oldest)["prefect_flow_run"])["info"]["run_id"] == first
+    assert of_flow_run(client, "0" * 32) is None
     times = measure(uri, first)
     assert sorted(times.stages) == STAGES
     assert 0 < times.busy < times.whole
