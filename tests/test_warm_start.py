@@ -1,6 +1,7 @@
 """Other towers and larger language models begin with what the shipped weights know."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import torch
 from transformers import CLIPVisionModel
 
 from components.paths import PRETRAINED
-from components.scenes import render, sample_scene
-from components.scenes.labels import image_labels
+from components.scenes import Scene, render, sample_scene
+from components.scenes.graph import Text
+from components.scenes.labels import PATCH_CLASSES, TEXTS, image_labels
+from components.scenes.world import COLOURS, SHAPES, WORDS
 from pipelines.pretrain import tiles
+from pipelines.pretrain.dense import DenseLoss
 from pipelines.pretrain.micro_models import micro_llava
 from pipelines.pretrain.train_clip import normalised
 from pipelines.pretrain.train_tower import consumed
@@ -51,6 +55,45 @@ def test_layers_that_are_added_pass_on_what_they_are_given():
             said.append(model.lm_head(model.model.language_model(input_ids=ids).last_hidden_state))
     torch.testing.assert_close(said[0], said[1])
     assert sum(p.numel() for p in larger.parameters()) > sum(p.numel() for p in smaller.parameters())
+
+
+def crossing(**things) -> Scene:
+    """A scene of detail 2 with nothing in it but what is given."""
+    return replace(sample_scene(0, "train", "train", 256, 2), **{"objects": (), "text": None, **things})
+
+
+def test_half_an_object_is_labelled_as_what_it_is():
+    """Its centre is in the upper left tile, by the border to the upper right one."""
+    obj = replace(sample_scene(0).objects[0], cx=120.0, cy=40.0, diameter=34.0)
+    patch, _ = tiles.labels(crossing(objects=(obj,)))
+    named = [SHAPES.index(obj.shape) + 1, COLOURS.index(obj.colour) + 1]
+    of_tiles = patch[:4].reshape(4, 8, 8, -1)
+    assert of_tiles[1, 1:4, 0, 4:6].tolist() == [named] * 3  # what covers the patch
+    assert not of_tiles[1, ..., :4].any()  # whose centre it holds
+    assert of_tiles[0, 2, 7, :2].tolist() == named and of_tiles[0, 2, 7, 4:6].tolist() == named
+    assert not of_tiles[2:].any() and not of_tiles[1, :, 1:].any()
+
+
+@pytest.mark.parametrize(("left", "readable"), [(100.0, 1), (76.0, 0)])
+def test_a_piece_of_a_text_that_cannot_be_read_counts_for_nothing(left, readable):
+    text = Text("word", WORDS[0], "", 30, left=left, top=40.0, right=left + 80, bottom=70.0, light=True)
+    patch, _ = tiles.labels(crossing(text=text))
+    shown = [set(view.tolist()) - {0} for view in patch[:4, :, 6]]
+    due = [{tiles.IGNORED}, {TEXTS.index(WORDS[0]) + 1}]
+    assert shown == [due[readable == 0], due[readable == 1], set(), set()]
+    loss = DenseLoss(4)
+    torch.manual_seed(0)
+    tokens, whole = torch.randn(2, 64, 4), torch.from_numpy(image_labels(crossing(text=text))).expand(2, -1)
+    part = torch.from_numpy(patch[[1 - readable, readable]])  # the unreadable tile, then the readable one
+    part[0, :, 6] = tiles.IGNORED
+
+    def of_text(chosen):
+        loss.zero_grad()
+        loss(tokens[chosen], part[chosen], whole[chosen])[0].backward()
+        first = sum(list(PATCH_CLASSES.values())[:6])
+        return loss.patch.weight.grad[first : first + PATCH_CLASSES["text"]].clone()
+
+    torch.testing.assert_close(of_text([0, 1]), of_text([1]))
 
 
 def test_tiles_and_their_labels_belong_together():

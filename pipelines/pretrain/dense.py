@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from components.scenes.labels import IMAGE_CLASSES, PATCH_CLASSES
-from pipelines.pretrain.tiles import GRID
+from pipelines.pretrain.tiles import GRID, IGNORED
 
 WHOLE = {f"image_{name}": count for name, count in IMAGE_CLASSES.items()}
 PATCH_TARGETS = {**PATCH_CLASSES, "row": GRID, "column": GRID, **WHOLE}
@@ -27,7 +27,10 @@ class DenseLoss(nn.Module):
     def forward(
         self, tokens_BND: Tensor, patch_labels_BNk: Tensor, image_labels_Bm: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """The loss over patches, and for each target the share of patches read rightly where there is something."""
+        """The loss over patches, and for each target the share of patches read rightly where there is something.
+
+        Labels are int64; an IGNORED one counts for neither.
+        """
         scores = self.patch(self.norm(tokens_BND)).float().split(list(PATCH_TARGETS.values()), -1)
         places = torch.cartesian_prod(torch.arange(GRID), torch.arange(GRID)).expand(len(tokens_BND), -1, -1)
         whole = image_labels_Bm[:, None].expand(-1, tokens_BND.shape[1], -1)
@@ -38,6 +41,7 @@ class DenseLoss(nn.Module):
             weight, named = torch.ones(score.shape[-1]), torch.ones_like(target, dtype=torch.bool)
             if name in PATCH_CLASSES:
                 weight[0], named = 0.25, target > 0
-            loss = loss + WEIGHTS.get(name, 1.0) * F.cross_entropy(score, target, weight=weight)
+            read = F.cross_entropy(score, target, weight=weight, ignore_index=IGNORED)
+            loss = loss + WEIGHTS.get(name, 1.0) * read
             right.append(((score.argmax(-1) == target) & named).sum() / named.sum())
         return loss / sum(WEIGHTS.get(name, 1.0) for name in PATCH_TARGETS), right

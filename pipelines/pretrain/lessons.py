@@ -12,10 +12,10 @@ import numpy as np
 
 from components.scenes.questions import Fact, Question, draw_questions
 from pipelines.pretrain.material import Material, kept
+from pipelines.pretrain.tiles import IGNORED
 from pipelines.pretrain.words import EOS, PAD, word_tokenizer
 
 LENGTH = 44
-IGNORED = -100
 EXTRA_WORDS = ("<image>", "USER:", "ASSISTANT:")
 
 

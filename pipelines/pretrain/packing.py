@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from pipelines.pretrain.lessons import IGNORED
+from pipelines.pretrain.tiles import IGNORED
 from pipelines.pretrain.words import PAD
 
 ROOM = 112  # tokens of questions behind an image: about six of the eight

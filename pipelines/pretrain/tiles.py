@@ -8,10 +8,12 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
 
 from components.scenes import Scene
-from components.scenes.labels import image_labels, patch_labels
+from components.scenes.labels import PATCH_CLASSES, image_labels, patch_labels
 
 GRID = 8
 """Rows and columns of a view's patches."""
+IGNORED = -100
+"""A label that no loss counts; cross_entropy's own choice."""
 READABLE = 0.6
 """Share of a text's width and height that a tile must show for the text to be in it."""
 
@@ -34,11 +36,28 @@ def cut(images_BHW3: np.ndarray, detail: int) -> np.ndarray:
 
 
 def labels(scene: Scene, grid: int = GRID) -> tuple[np.ndarray, np.ndarray]:
-    """Of what `cut` gives of a scene: labels of patches, int64 (V, grid * grid, k), and of the images, (V, m)."""
-    parts = [scene]
-    if scene.detail > 1:
-        parts = [tile(scene, row, column) for row in range(scene.detail) for column in range(scene.detail)] + parts
-    return np.stack([patch_labels(part, grid) for part in parts]), np.stack([image_labels(part) for part in parts])
+    """Labels of what `cut` gives of a scene.
+
+    Patches of a tile have the labels that they have in the scene. So the half of an object whose centre is in the next
+    tile is what covers these patches, and not nothing; only what a patch says of the centre that it holds stays where
+    the centre is, here as anywhere. The piece of a text that cannot be read in a tile is IGNORED: it is not nothing,
+    and nobody could say which text it is.
+
+    Returns:
+        Of patches, int64 (V, grid * grid, k), and of the images, (V, m).
+    """
+    whole, of_whole = patch_labels(scene, grid)[None], image_labels(scene)[None]
+    if scene.detail == 1:
+        return whole, of_whole
+    detail = scene.detail
+    parts = [tile(scene, row, column) for row in range(detail) for column in range(detail)]
+    fine = patch_labels(scene, detail * grid).reshape(detail, grid, detail, grid, -1).swapaxes(1, 2)
+    patches = fine.reshape(detail * detail, grid * grid, -1)
+    text = list(PATCH_CLASSES).index("text")
+    for part, of_part in zip(parts, patches, strict=True):
+        if not part.text:
+            of_part[of_part[:, text] > 0, text] = IGNORED
+    return np.concatenate([patches, whole]), np.concatenate([[image_labels(part) for part in parts], of_whole])
 
 
 def tile(scene: Scene, row: int, column: int) -> Scene:

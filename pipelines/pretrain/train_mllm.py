@@ -33,11 +33,12 @@ from components.mllm.visual import Kind, Visual
 from components.scenes.world import STYLES
 from pipelines.pretrain.align import align
 from pipelines.pretrain.features import features
-from pipelines.pretrain.lessons import IGNORED, lessons, word_ids
+from pipelines.pretrain.lessons import lessons, word_ids
 from pipelines.pretrain.material import Material, view_labels
 from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import Packed, pack, packed_mask
 from pipelines.pretrain.running import learning_rate, means, parsed, save_half
+from pipelines.pretrain.tiles import IGNORED
 from pipelines.pretrain.warm_start import start_language, start_projector
 
 QUESTIONS = 8
