@@ -17,7 +17,8 @@ AT_ONCE = 50
 @torch.no_grad()
 def features(family: Family, folder: Path, material: Material, count: int) -> np.ndarray:
     """The states that the MLLM reads of the views of the first `count` scenes, CLS included: float16 (N, V, T, D)."""
-    path = folder / f"{material.name}.{type(family).__name__.lower()}-{_digest(family)}.features.npy"
+    what = f"{type(family).__name__.lower()}-{_digest(family)}.features"
+    path = material.made_of(folder, what, __name__, ".npy")
     if path.exists() and len(kept := np.load(path, mmap_mode="r")) >= count:
         return kept[:count]
     images, framing = material.pixels(folder), family.framing(Kind.IMAGE, (material.size, material.size))

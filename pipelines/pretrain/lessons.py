@@ -58,5 +58,6 @@ def word_ids() -> dict[str, int]:
 
 def lessons(folder: Path, material: Material, scenes: int, count: int, processes: int = 2) -> np.ndarray:
     """`count` lessons of each of the first scenes: int16 (scenes, 3, count, LENGTH) of tokens, answers, marks."""
-    (made,) = kept(folder / f"{material.name}.lessons.npz", partial(_of_scene, material, count), scenes, processes)
+    work = partial(_of_scene, material, count)
+    (made,) = kept(material.made_of(folder, f"lessons{count}", __name__, ".npz"), work, scenes, processes)
     return made

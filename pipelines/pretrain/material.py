@@ -3,17 +3,22 @@
 `render_scenes.py` wrote them: STYLE.npy are ordinary scenes, STYLE-256.npy those of detail 2, and so on.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing import Pool
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from components.closure import import_closure
 from components.errors import CotamError
+from components.files import sha256
+from components.paths import ROOT
 from components.scenes import Scene, sample_scene
+from components.scenes.captions import caption
 from components.scenes.graph import NORMAL_SIZE
 from pipelines.pretrain import tiles
 from pipelines.pretrain.tiles import GRID
@@ -54,6 +59,32 @@ class Material:
             )
         return np.load(path, mmap_mode="r")
 
+    def made_of(self, folder: Path, what: str, module: str, suffix: str) -> Path:
+        """Where `what` the code of `module` makes of these scenes is kept.
+
+        The name holds a hash of the pixels and of the code, so that nothing is read that other scenes or another
+        renderer gave; what they gave is removed.
+
+        Raises:
+            CotamError: the scenes were not rendered.
+        """
+        self.pixels(folder)
+        source = folder / f"{self.name}.npy"
+        stat = source.stat()
+        parts = [_sha256_of(source, stat.st_size, stat.st_mtime_ns)]
+        parts += [f"{file} {sha256(ROOT / file)}" for file in import_closure(module) if file.suffix == ".py"]
+        key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+        for other in folder.glob(f"{self.name}.{what}.*{suffix}"):
+            if key not in other.name:
+                other.unlink()
+        return folder / f"{self.name}.{what}.{key}{suffix}"
+
+
+@cache
+def _sha256_of(path: Path, size: int, changed_ns: int) -> str:
+    """SHA-256 of a file of gigabytes, once per process for as long as it is the same."""
+    return sha256(path)
+
 
 def kept(path: Path, work: Callable[[int], tuple[np.ndarray, ...]], count: int, processes: int) -> list[np.ndarray]:
     """What `work` makes of seeds 0 to `count`, by column; kept in an .npz file, made again if that is shorter."""
@@ -76,8 +107,19 @@ def view_labels(
     folder: Path, material: Material, count: int, grid: int = GRID, processes: int = 1
 ) -> list[np.ndarray]:
     """Labels of what `tiles.cut` gives: of patches, int8 (count, V, grid * grid, k), and of images, (count, V, m)."""
-    path = folder / f"{material.name}.labels{grid}.npz"
+    path = material.made_of(folder, f"labels{grid}", __name__, ".npz")
     return kept(path, partial(_labels, material, grid), count, processes)
+
+
+def captions(folder: Path, material: Material, count: int, processes: int = 1) -> np.ndarray:
+    """A caption of each of the first scenes: str (count,)."""
+    path = material.made_of(folder, "captions", __name__, ".npz")
+    (made,) = kept(path, partial(_caption, material), count, processes)
+    return made
+
+
+def _caption(material: Material, seed: int) -> tuple[np.ndarray]:
+    return (np.array(caption(material.scene(seed), np.random.default_rng([3, seed]))),)
 
 
 def _labels(material: Material, grid: int, seed: int) -> tuple[np.ndarray, ...]:

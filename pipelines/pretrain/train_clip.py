@@ -13,7 +13,6 @@ Each process takes its share of the batch, one thread each: two threads of one p
 
 import argparse
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +30,11 @@ from transformers import (
 )
 
 from components.codec.guidance import LAYERS
-from components.scenes.captions import caption
 from components.scenes.labels import IMAGE_CLASSES, attention_shares
 from components.scenes.world import STYLES
 from components.vision.tower import cls_row
 from pipelines.pretrain.dense import PATCH_TARGETS, DenseLoss
-from pipelines.pretrain.material import Material, kept, view_labels
+from pipelines.pretrain.material import Material, captions, view_labels
 from pipelines.pretrain.running import means, parsed, save_half
 from pipelines.pretrain.tiles import GRID
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
@@ -178,16 +176,10 @@ def material(folder: Path, tokenizer) -> list[Scenes]:
         scenes = Material(style)
         pixels = scenes.pixels(folder)
         patch, image = view_labels(folder, scenes, len(pixels), processes=2)
-        [captions] = kept(folder / f"{style}.captions.npz", partial(_caption, scenes), len(pixels), 2)
-        tokens = tokenizer(
-            list(captions), padding="max_length", truncation=True, max_length=78, return_tensors="pt"
-        ).input_ids
+        said = list(captions(folder, scenes, len(pixels), processes=2))
+        tokens = tokenizer(said, padding="max_length", truncation=True, max_length=78, return_tensors="pt").input_ids
         arrays.append((pixels, patch[:, 0], image[:, 0], tokens))
     return arrays
-
-
-def _caption(scenes: Material, seed: int) -> tuple[np.ndarray]:
-    return (np.array(caption(scenes.scene(seed), np.random.default_rng([3, seed]))),)
 
 
 def train(args: argparse.Namespace) -> None:

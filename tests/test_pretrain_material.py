@@ -1,0 +1,70 @@
+"""What is kept beside rendered scenes belongs to these scenes and to this code."""
+
+import numpy as np
+import pytest
+
+from components.errors import CotamError
+from components.mllm import load_mllm
+from components.paths import PRETRAINED
+from pipelines.pretrain import material as module
+from pipelines.pretrain.features import features
+from pipelines.pretrain.lessons import LENGTH, lessons
+from pipelines.pretrain.material import Material, captions, view_labels
+from pipelines.pretrain.render_scenes import render_array
+
+SCENES, COUNT = Material("train"), 3
+
+
+def render(folder, first=0):
+    render_array(folder / "train.npy", "train", "train", first, COUNT)
+
+
+def names(folder):
+    return {path.name for path in folder.iterdir()} - {"train.npy"}
+
+
+def test_features_of_other_pixels_are_made_anew(tmp_path):
+    family = load_mllm(PRETRAINED / "mllm/micro-llava").family
+    render(tmp_path)
+    before = np.array(features(family, tmp_path, SCENES, COUNT))
+    [kept] = names(tmp_path)
+    stamp = (tmp_path / kept).stat().st_mtime_ns
+    assert np.array_equal(features(family, tmp_path, SCENES, COUNT - 1), before[: COUNT - 1])
+    assert (tmp_path / kept).stat().st_mtime_ns == stamp
+    render(tmp_path, first=100)
+    after = features(family, tmp_path, SCENES, COUNT)
+    assert not np.array_equal(after, before)
+    [made] = names(tmp_path)  # the other is gone
+    assert made != kept
+
+
+def test_labels_lessons_and_captions_are_kept_until_pixels_or_code_change(tmp_path, monkeypatch):
+    render(tmp_path)
+
+    def make():
+        patch, image = view_labels(tmp_path, SCENES, COUNT)
+        taught = lessons(tmp_path, SCENES, COUNT, 4, processes=1)
+        said = captions(tmp_path, SCENES, COUNT)
+        assert patch.shape[:3] == (COUNT, 1, 64) and image.shape[:2] == (COUNT, 1)
+        assert taught.shape == (COUNT, 3, 4, LENGTH) and len(said) == COUNT
+        return {(name, (tmp_path / name).stat().st_mtime_ns) for name in names(tmp_path)}
+
+    first = make()
+    assert len(first) == 3
+    assert make() == first
+    render(tmp_path, first=100)
+    second = make()
+    assert len(second) == 3 and not second & first
+    monkeypatch.setattr(module, "import_closure", lambda name: [])
+    assert len(make() - second) == 3
+
+
+def test_more_questions_are_other_lessons(tmp_path):
+    render(tmp_path)
+    assert lessons(tmp_path, SCENES, COUNT, 2, processes=1).shape[2] == 2
+    assert lessons(tmp_path, SCENES, COUNT, 4, processes=1).shape[2] == 4
+
+
+def test_scenes_that_were_not_rendered_are_one_sentence(tmp_path):
+    with pytest.raises(CotamError, match=r"train\.npy does not exist; run python -m pipelines\.pretrain\.render_sc"):
+        view_labels(tmp_path, SCENES, COUNT)
