@@ -1,9 +1,13 @@
 """`lmms-eval --model cotam`: from the command line on files in the official layouts, and in this process on scenes."""
 
+import hashlib
 import io
 import json
+import multiprocessing
+import socket
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,6 +19,7 @@ from components.adapter import AdapterConfig, LatentAdapter
 from components.codec import Codec
 from components.evaluation.further import write_further
 from components.evaluation.step_benchmarks import write_benchmarks
+from components.files import read_json, write_json
 from components.mllm import load_mllm
 from tests.models import WIDTH, tiny_llava_folder
 from tests.models_tiled import tiny_onevision_folder
@@ -89,6 +94,50 @@ def _pictures(root):
 
     table = pq.read_table(root / "lmms-lab-encoder/MMMU/data/validation-00000-of-00001.parquet")
     return {row[name]["bytes"] for row in table.to_pylist() for name in ("image_1", "image_2")}
+
+
+@pytest.mark.soak
+def test_two_processes_report_what_one_reports(tmp_path, models):
+    write_official(tmp_path)
+    found = []
+    for name, *launcher in (("one",), ("two", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")):
+        report, out = tmp_path / f"{name}.json", tmp_path / name
+        command = (sys.executable, "-m", *launcher, "lmms_eval", "--output_path", str(out), "--log_samples")
+        chosen = {"mllm": models / "llava", "codec": models / "codec", "cache": "none", "report": report}
+        done = run_command(tmp_path, "mme,mmmu_val", *command, **chosen)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert done.stderr.count("distinct streams at quality") == 1
+        lines = [line for path in out.glob("*samples*.jsonl") for line in path.read_text().splitlines()]
+        [results] = out.glob("*results.json")
+        found.append((json.loads(report.read_text()), len(lines), json.loads(results.read_text())["results"]))
+    assert found[0] == found[1]
+
+
+def share(rank: int, port: int, result: Path) -> None:
+    """Of three pictures the first process has coded two and the second two, of which one is the same."""
+    from components.evaluation.coded import gather_coded, summed
+
+    cpu = torch.device("cpu")
+    torch.distributed.init_process_group("gloo", f"tcp://localhost:{port}", rank=rank, world_size=3)
+    mine = [[b"a", b"b"], [b"b", b"c"], []][rank]
+    found = gather_coded({hashlib.sha256(name).digest(): (8 * ord(name), 128 * 128) for name in mine}, cpu)
+    told = sorted((name.hex(), *sizes) for name, sizes in found.items())
+    write_json(result / f"{rank}.json", [told, summed([len(mine), 1], cpu)])
+
+
+def test_what_several_processes_coded_is_put_together(tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=share, args=(rank, port, tmp_path)) for rank in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    wanted = sorted([hashlib.sha256(name).hexdigest(), 8 * ord(name), 128 * 128] for name in (b"a", b"b", b"c"))
+    assert [read_json(tmp_path / f"{rank}.json") for rank in range(3)] == [[wanted, [4, 3]]] * 3
 
 
 @pytest.mark.soak
@@ -203,6 +252,9 @@ def test_requests_are_answered_in_their_order_whatever_they_show(model, tmp_path
     [
         ({"colour": "red"}, "no model argument 'colour'"),
         ({"quality": 11}, "There is no quality 11"),
+        ({"quality": "best"}, "quality is 'best'; give a whole number from 0 on"),
+        ({"frames": 0}, "frames is 0; give a whole number from 1 on"),
+        ({"guidance": "no"}, "guidance is 'no'; write guidance=True or guidance=False"),
         ({"codec": "none", "adapter": "a"}, "An adapter reads a decoded latent"),
         ({"codec": "nowhere"}, "There is no model at nowhere"),
         ({"mllm": "nowhere"}, "There is no model at nowhere"),

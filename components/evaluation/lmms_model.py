@@ -20,6 +20,7 @@ from lmms_eval.api.model import lmms
 from numpy.typing import NDArray
 
 from components.errors import CotamError
+from components.evaluation.coded import Coded, gather_coded, summed
 from components.evaluation.coding import load_guide
 from components.evaluation.coding_cache import CodingCache
 from components.evaluation.layouts import CheckedTasks
@@ -65,7 +66,7 @@ class CotamModel(lmms):
         frames: taken of a video, spread evenly.
         cache: the folder where streams are kept; `none`: everything is coded.
         scenes: where the tasks over scenes find the pictures and clips that they name.
-        report: a JSON file for what was coded: bits, pixels, pictures encoded and found in the cache.
+        report: a JSON file for what all processes coded: bits, pixels, pictures encoded and found in the cache.
         dtype, device_map: of the MLLM, as `load_mllm` takes them.
         batch_size: questions at a time; lmms-eval's own option --batch_size.
         device, max_batch_size: lmms-eval's options; the former places the codec.
@@ -98,7 +99,11 @@ class CotamModel(lmms):
         self.task_dict = _Tasks()
         self.accelerator = Accelerator()
         self._rank, self._world_size = self.accelerator.process_index, self.accelerator.num_processes
-        self.quality, self.frames, self.scenes, self.report = int(quality), int(frames), Path(scenes), report
+        self.device = self.accelerator.device  # lmms-eval counts the processes' requests there
+        self.quality, self.frames = _number("quality", quality, 0), _number("frames", frames, 1)
+        self.scenes, self.report = Path(scenes), report
+        if guidance not in (None, True, False):
+            raise CotamError(f"guidance is {guidance!r}; write guidance=True or guidance=False.")
         self.codec = self.adapter = self.guide = self.cache = None
         if codec == NONE and adapter:
             raise CotamError("An adapter reads a decoded latent; name a codec, or leave out the adapter.")
@@ -110,7 +115,7 @@ class CotamModel(lmms):
         self.mllm = load_mllm(mllm, batch, dtype=dtype, device_map=device_map)
         if codec != NONE:
             self._load(codec, adapter, guidance, cache, device)
-        self.coded: dict[bytes, tuple[int, int]] = {}  # of every distinct picture its bits and pixels
+        self.coded: Coded = {}
 
     def _load(self, codec: str, adapter: str | None, guidance: bool | None, cache: str, device: str | None) -> None:
         """Everything that stands between a picture and the MLLM."""
@@ -138,8 +143,14 @@ class CotamModel(lmms):
         answers: list[str] = []
         for part in self._parts(requests):
             answers += self._answer(part)
-        self._say()
         return answers
+
+    @_exits
+    def clean(self) -> None:
+        """Say what was coded, before lmms-eval frees the models; it calls this once, in every process."""
+        if self.codec is not None:
+            self._say()
+        super().clean()
 
     def _parts(self, requests: Sequence[Instance]) -> Iterator[list[tuple[Instance, Shown]]]:
         """Cut requests, in their order, where their pictures would become too many to hold."""
@@ -210,21 +221,20 @@ class CotamModel(lmms):
         return streams
 
     def _say(self) -> None:
-        """What has been coded so far, on standard error and in the report."""
-        if self.codec is None or not self.coded:  # a process may have no requests
+        """What all processes have coded, on standard error and in the report."""
+        coded, counts = gather_coded(self.coded, self.device), ""
+        if not coded:
             return
-        bits, pixels = map(sum, zip(*self.coded.values(), strict=True))
-        found = {"pictures": len(self.coded), "bits": bits, "pixels": pixels, "bpp": bits / pixels}
-        counts = ""
+        bits, pixels = map(sum, zip(*coded.values(), strict=True))
+        found = {"pictures": len(coded), "bits": bits, "pixels": pixels, "bpp": bits / pixels}
         if self.cache:
-            found |= {"encoded": self.cache.encoded, "from_cache": self.cache.found}
-            counts = f"; {self.cache.encoded} encoded, {self.cache.found} found in the cache"
-        print(
-            f"cotam: {len(self.coded)} distinct streams at quality {self.quality}, "
-            f"{found['bpp']:.4f} bits per pixel{counts}",
-            file=sys.stderr,
-        )
-        if self.report and self.rank == 0:
+            found["encoded"], found["from_cache"] = summed([self.cache.encoded, self.cache.found], self.device)
+            counts = f"; {found['encoded']} encoded, {found['from_cache']} found in the cache"
+        if self.rank:
+            return
+        said = f"cotam: {len(coded)} distinct streams at quality {self.quality}, {found['bpp']:.4f} bits per pixel"
+        print(said + counts, file=sys.stderr)
+        if self.report:
             write_json(self.report, found)
 
     @_exits
@@ -236,6 +246,13 @@ class CotamModel(lmms):
     def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
         """Not a way in which this model is asked."""
         raise CotamError("cotam answers in one round; choose tasks whose output_type is generate_until.")
+
+
+def _number(name: str, said: Any, least: int) -> int:
+    """A whole number of the model arguments, which lmms-eval hands over as text where it does not look like one."""
+    if not isinstance(said, int) or said < least:
+        raise CotamError(f"{name} is {said!r}; give a whole number from {least} on.")
+    return said
 
 
 def _new_tokens(request: Instance) -> int:
