@@ -18,11 +18,10 @@ from torch.nn import functional as F
 from transformers.activations import QuickGELUActivation
 
 from components.vision import Tower
+from components.vision.quick_gelu import SLOPE
 
 ROWS = 1100
 """Tokens that go through a layer together: what lies between its parts should stay near the processor."""
-SLOPE = 1.702
-"""Of CLIP's GELU: x sigmoid(1.702 x) = silu(1.702 x) / 1.702, and products take factors for nothing."""
 
 AttentionListener = Callable[[int, Tensor], None]
 """Takes a layer's index and its attention, averaged over heads: (B, T, T), float32."""

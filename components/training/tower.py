@@ -10,8 +10,7 @@ from transformers import AttentionInterface
 from transformers.activations import QuickGELUActivation
 
 from components.vision import Tower
-
-SLOPE = 1.702  # of CLIP's GELU, x sigmoid(1.702 x)
+from components.vision.quick_gelu import SLOPE
 
 
 def training_tower(tower: Tower) -> Tower:
@@ -30,7 +29,7 @@ def training_tower(tower: Tower) -> Tower:
 
 
 def _use_silu(mlp: nn.Module) -> None:
-    """x sigmoid(1.702 x) is silu(1.702 x) / 1.702, which is one pass where the factors are in the weights beside it."""
+    """Put the factors of CLIP's GELU into the weights beside it."""
     with torch.no_grad():
         mlp.fc1.weight.mul_(SLOPE)
         mlp.fc1.bias.mul_(SLOPE)
