@@ -33,7 +33,7 @@ from pathlib import Path
 
 import numpy as np
 
-from components.codec import Codec
+from components.codec import Codec, Decoded
 from components.codec.container import FREE_GRIDS, MAGIC, header_bytes, pack, seal, unpack
 from components.environment import be_quiet, use_threads
 from components.errors import CotamError
@@ -110,7 +110,7 @@ class Mutator:
         other = self._one(self.sources)
         if self._int(0, 2):
             return stream[: self._int(0, len(stream) + 1)] + other[self._int(0, len(other) + 1) :]
-        return stream[: _length(stream)] + other[_length(other) :]
+        return stream[: self._length(stream)] + other[self._length(other) :]
 
     def _header(self, stream: bytes) -> bytes:
         """Some fields with other values; everything that a reader can check without decoding is right."""
@@ -133,7 +133,7 @@ class Mutator:
         return pack(header, payload, header.check)
 
     def _payload(self, stream: bytes) -> bytes:
-        return stream[: _length(stream)] + self.rng.bytes(4 * self._int(2, 200))
+        return stream[: self._length(stream)] + self.rng.bytes(4 * self._int(2, 200))
 
     def _random(self, stream: bytes) -> bytes:
         start = MAGIC + bytes([0x20 | self._int(0, 16)]) if self._int(0, 2) else b""
@@ -142,16 +142,16 @@ class Mutator:
 
     def _sealed(self, stream: bytes) -> bytes:
         """With the header's own check made right, two times in three."""
-        length = _length(stream)
+        length = self._length(stream)
         return seal(stream[:length]) + stream[length:] if 4 <= length <= len(stream) and self._int(0, 3) else stream
 
-
-def _length(stream: bytes) -> int:
-    """Of the header, or what it would be."""
-    try:
-        return header_bytes(stream)
-    except CotamError:
-        return 14 + (stream[3] >> 6) + (2 if stream[3] >> 4 & 3 == 3 else 0) if len(stream) > 3 else 0
+    @staticmethod
+    def _length(stream: bytes) -> int:
+        """Of the header, or what it would be."""
+        try:
+            return header_bytes(stream)
+        except CotamError:
+            return 14 + (stream[3] >> 6) + (2 if stream[3] >> 4 & 3 == 3 else 0) if len(stream) > 3 else 0
 
 
 class Judge:
@@ -159,7 +159,7 @@ class Judge:
 
     def __init__(self, codec: Codec, meant: Sequence[bytes]):
         self.codec = codec
-        self.right = {self._digest(stream) for stream in meant}
+        self.right = {digest for stream in meant for digest in self._digests(stream)}
 
     def __call__(self, stream: bytes) -> str:
         """`right`, or the error's sentence without its numbers."""
@@ -174,9 +174,17 @@ class Judge:
         return "right"
 
     def _digest(self, stream: bytes) -> str:
-        [decoded] = self.codec.decode([stream], MAXIMUM_PIXELS)
-        parts = (decoded.latent.tobytes(), decoded.level_map.tobytes(), bytes(str(decoded.size), "ascii"))
-        return hashlib.sha256(b"".join(parts) + bytes([decoded.quality])).hexdigest()
+        return self._digests(stream)[0]
+
+    def _digests(self, stream: bytes) -> list[str]:
+        """Of all that is in a stream."""
+        return [digest(decoded) for decoded in self.codec.decode([stream], MAXIMUM_PIXELS)]
+
+
+def digest(decoded: Decoded) -> str:
+    """SHA-256 of what a decoder gives."""
+    parts = (decoded.latent.tobytes(), decoded.level_map.tobytes(), bytes(str(decoded.size), "ascii"))
+    return hashlib.sha256(b"".join(parts) + bytes([decoded.quality])).hexdigest()
 
 
 class Coverage:

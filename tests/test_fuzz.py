@@ -45,7 +45,7 @@ def check_any_edits(judge, meant, data):
         stream[place % len(stream)] = value
     end = data.draw(st.sampled_from(meant))
     stream = bytes(stream)[: data.draw(st.integers(0, len(stream)))] + end[data.draw(st.integers(0, len(end))) :]
-    length = fuzz._length(stream)
+    length = fuzz.Mutator._length(stream)
     if data.draw(st.booleans()) and 4 <= length <= len(stream):
         stream = fuzz.seal(stream[:length]) + stream[length:]
     judge(stream)  # raises at anything else than an error of one line or a right latent

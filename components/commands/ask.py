@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.commands.options import add_codec_and_json, at_least
+from components.commands.options import add_codec_and_json, add_frames, add_maximum_pixels
 from components.errors import CotamError
 
 if TYPE_CHECKING:
@@ -53,19 +53,8 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         help="a folder or a Hugging Face name such as llava-hf/llava-1.5-7b-hf (default: %(default)s)",
     )
     parser.add_argument("--adapter", metavar="PATH", help="an adapter's folder, or models:/NAME@champion")
-    parser.add_argument(
-        "--frames",
-        type=at_least(1),
-        metavar="N",
-        help="of a video that is not coded: how many frames the model sees, spread evenly (default: 16)",
-    )
-    parser.add_argument(
-        "--maximum-pixels",
-        type=at_least(1),
-        metavar="N",
-        help="of a coded file: refuse more before any memory is taken (default: 100 million; of a video, all frames "
-        "together: 400 million)",
-    )
+    add_frames(parser, "of a video that is not coded: how many frames the model sees, spread evenly")
+    add_maximum_pixels(parser, "of a coded file: refuse more")
     add_codec_and_json(parser, "the codec that wrote the file", report="print questions and answers as JSON")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.commands.options import add_codec_and_json, add_folders, at_least
+from components.commands.options import add_codec_and_json, add_fast, add_folders, add_maximum_pixels
 from components.errors import CotamError
 
 if TYPE_CHECKING:
@@ -55,21 +55,13 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         required=True,
         help="what to write, or a folder, or - (standard output)",
     )
-    parser.add_argument(
-        "--maximum-pixels",
-        type=at_least(1),
-        metavar="N",
-        help="refuse larger images before any memory is taken (default: 100 million; of a video, all frames together: "
-        "400 million)",
-    )
+    add_maximum_pixels(parser, "refuse larger images")
     parser.add_argument(
         "--format",
         choices=[suffix[1:] for suffix in FORMATS],
         help="where -o names no file: what to write (default: png)",
     )
-    parser.add_argument(
-        "--fast", action="store_true", help="a synthesis that rounds more; for large codecs on processors with bfloat16"
-    )
+    add_fast(parser, "transforms")
     add_folders(parser)
     add_codec_and_json(parser, "the codec that wrote the file")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.commands.options import add_codec_and_json, add_folders, at_least
+from components.commands.options import add_codec_and_json, add_fast, add_folders, add_frames
 from components.errors import CotamError
 
 if TYPE_CHECKING:
@@ -51,16 +51,9 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         metavar="Q",
         help="0 (smallest file) to 9 (best image) (default: %(default)s)",
     )
-    parser.add_argument(
-        "--frames",
-        type=at_least(1),
-        metavar="N",
-        help="of a video: how many frames, spread evenly; a shorter one gives all (default: 16)",
-    )
+    add_frames(parser, "of a video: how many frames, spread evenly; a shorter one gives all")
     parser.add_argument("--plain", action="store_true", help="the same quality everywhere, without a CLIP's guidance")
-    parser.add_argument(
-        "--fast", action="store_true", help="transforms that round more; for large codecs on processors with bfloat16"
-    )
+    add_fast(parser, "transforms")
     add_folders(parser)
     add_codec_and_json(parser, "a folder, or models:/NAME@champion")
 

@@ -19,6 +19,28 @@ def add_codec_and_json(parser: argparse.ArgumentParser, codec: str, report: str 
     parser.add_argument("--json", action="store_true", help=report)
 
 
+def add_maximum_pixels(parser: argparse.ArgumentParser, refused: str) -> None:
+    """`--maximum-pixels`, of commands that read coded files; `refused` says what is."""
+    parser.add_argument(
+        "--maximum-pixels",
+        type=at_least(1),
+        metavar="N",
+        help=f"{refused} before any memory is taken (default: 100 million; of a video, all frames together: 400 "
+        "million)",
+    )
+
+
+def add_frames(parser: argparse.ArgumentParser, of: str) -> None:
+    """`--frames`, of commands that read videos which are not coded; `of` says of what, and how many frames."""
+    parser.add_argument("--frames", type=at_least(1), metavar="N", help=f"{of} (default: 16)")
+
+
+def add_fast(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--fast`; `what` is done faster."""
+    said = f"{what} that round more; for large codecs on processors with bfloat16"
+    parser.add_argument("--fast", action="store_true", help=said)
+
+
 def add_folders(parser: argparse.ArgumentParser) -> None:
     """`--workers` and `--overwrite`, of commands that go through a folder."""
     add_workers(parser, "of a folder: processes that share the files")

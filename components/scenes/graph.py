@@ -6,10 +6,12 @@ numbers, so that train, validation and test never share a scene; so are scenes o
 
 from dataclasses import asdict, dataclass
 from math import hypot
+from typing import Any
 
 import numpy as np
 
 from components.scenes.styles import STYLES as LOOKS
+from components.scenes.styles import Style
 from components.scenes.world import COLOURS, DIGITS, KINDS, SHAPES, SPLITS, STYLES, TEXTURES, TINTS, WORDS
 
 NORMAL_SIZE = 128
@@ -88,10 +90,7 @@ def sample_scene(
     Raises ValueError for an unknown split or style, a negative seed, a size outside 64..512 pixels, or a detail below 1
     or so high that things are smaller than in an ordinary scene of 64 pixels.
     """
-    if split not in SPLITS or style not in STYLES:
-        raise ValueError(f"no scenes of split {split!r} in style {style!r}")
-    if seed < 0 or not 64 <= size <= 512:
-        raise ValueError("a scene needs a seed of at least 0 and a size of 64 to 512 pixels")
+    check_drawing("scene", seed, split, style, size)
     if detail < 1 or size / detail < 64:
         raise ValueError(f"a scene needs, at {size} pixels, a detail of 1 to {size // 64}")
     stream = [] if detail == 1 else [detail]
@@ -113,6 +112,25 @@ def sample_scene(
         background_seed=int(rng.integers(2**31)),
         detail=detail,
     )
+
+
+def check_drawing(what: str, seed: int, split: str, style: str, size: int) -> None:
+    """Raise ValueError for an unknown split or style, a negative seed, or a size outside 64..512 pixels."""
+    if split not in SPLITS or style not in STYLES:
+        raise ValueError(f"no {what}s of split {split!r} in style {style!r}")
+    if seed < 0 or not 64 <= size <= 512:
+        raise ValueError(f"a {what} needs a seed of at least 0 and a size of 64 to 512 pixels")
+
+
+def draw_surface(rng: np.random.Generator, look: Style, scale: float, least_opacity: float) -> dict[str, Any]:
+    """What an `Obj` looks like, as its fields, but for shape and colour; lengths are `scale` times the look's."""
+    return {
+        "texture": str(rng.choice(TEXTURES)),
+        "angle": float(rng.uniform(-15, 15)),
+        "opacity": float(rng.uniform(least_opacity, 1.0)),
+        "period": float(rng.uniform(*look.texture_period)) * scale,
+        "stripe_degrees": float(rng.choice(look.stripe_degrees)),
+    }
 
 
 def _text(rng, look, size, scale, taken) -> Text:
@@ -151,15 +169,11 @@ def _objects(rng, look, size, detail, taken) -> list[Obj]:
             Obj(
                 shape=shape,
                 colour=colour,
-                texture=str(rng.choice(TEXTURES)),
                 size=name,
                 cx=cx,
                 cy=cy,
                 diameter=diameter,
-                angle=float(rng.uniform(-15, 15)),
-                opacity=float(rng.uniform(0.65, 1.0)),
-                period=float(rng.uniform(*look.texture_period)) * scale,
-                stripe_degrees=float(rng.choice(look.stripe_degrees)),
+                **draw_surface(rng, look, scale, least_opacity=0.65),
             )
         )
     return objects

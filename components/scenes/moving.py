@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from components.scenes.graph import MARGIN, NORMAL_SIZE, Obj, Scene
+from components.scenes.graph import MARGIN, NORMAL_SIZE, Obj, Scene, check_drawing, draw_surface
 from components.scenes.questions import COUNTS, Fact, Question, phrase, vocabulary
 from components.scenes.styles import STYLES as LOOKS
-from components.scenes.world import COLOURS, KINDS, SHAPES, SPLITS, STYLES, TEXTURES, TINTS
+from components.scenes.world import COLOURS, KINDS, SHAPES, SPLITS, STYLES, TINTS
 
 MOTIONS = ("motion", "arrival")
 DIRECTIONS = ("left", "right", "up", "down")
@@ -94,10 +94,7 @@ def sample_clip(seed: int, split: str = "train", style: str = "train", size: int
 
     Raises ValueError for an unknown split or style, a negative seed, or a size outside 64..512 pixels.
     """
-    if split not in SPLITS or style not in STYLES:
-        raise ValueError(f"no clips of split {split!r} in style {style!r}")
-    if seed < 0 or not 64 <= size <= 512:
-        raise ValueError("a clip needs a seed of at least 0 and a size of 64 to 512 pixels")
+    check_drawing("clip", seed, split, style, size)
     rng = np.random.default_rng([_STREAM, SPLITS.index(split), STYLES.index(style), seed])
     motion = str(rng.choice(MOTIONS))
     movers: list[Mover] = []
@@ -138,15 +135,11 @@ def _mover(rng, shape, size, look, others, moves, start) -> Mover | None:
         obj = Obj(
             shape=shape,
             colour=str(rng.choice(COLOURS)),
-            texture=str(rng.choice(TEXTURES)),
             size="large",
             cx=float(cx),
             cy=float(cy),
             diameter=float(diameter),
-            angle=float(rng.uniform(-15, 15)),
-            opacity=float(rng.uniform(0.8, 1.0)),
-            period=float(rng.uniform(*look.texture_period)) * scale,
-            stripe_degrees=float(rng.choice(look.stripe_degrees)),
+            **draw_surface(rng, look, scale, least_opacity=0.8),
         )
         mover = Mover(obj, direction, float(distance), start)
         if not any(_touch(mover, other) for other in others):
