@@ -13,12 +13,10 @@ import shutil
 import time
 from pathlib import Path
 
-import httpx
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from components import config
-from components.errors import CotamError
 from components.files import atomic_write, read_json
 from components.locks import die_with_parent
 from components.paths import ROOT
@@ -27,8 +25,8 @@ from flows import workspace
 from flows.ablation_records import VariantRecords, claim_tables, ended_well
 from flows.dvc_graph import MAIN, Stage, read_graph
 from flows.pipeline import Job, PipelineFailed, check, run_stages
-from flows.records import end_parent, open_parents, start_parent
-from flows.train_and_eval import has_ended
+from flows.records import end_parent, start_parent
+from flows.train_and_eval import end_abandoned, mlflow_answers
 from pipelines.generate import ABLATIONS
 from pipelines.generate import ablations as ablations_file
 
@@ -82,14 +80,10 @@ def _run(
     source = workspace.source_of(checkout)
     tags = {"flow": "ablations", "mlflow.source.git.commit": source.revision, "dirty": str(source.dirty).lower()}
     tags |= {"variants": ", ".join(dict.fromkeys(run.variant for run in chosen)), "prefect_flow_run": flow_run.id}
-    try:
-        for abandoned in open_parents(uri):
-            if has_ended(abandoned["prefect_flow_run"]):
-                end_parent(uri, abandoned["run_id"], "KILLED")
+    with mlflow_answers(uri):
+        end_abandoned(uri)
         parent = start_parent(uri, name, checkout, tags)
         records = VariantRecords(uri, parent, settings, chosen)
-    except httpx.HTTPError as error:
-        raise CotamError(f"MLflow at {uri or 'MLFLOW_TRACKING_URI'} does not answer: run `make up` first.") from error
     status, files, states, results = "FAILED", [], {}, checkout / "results/ablations"
     try:
         states = run_stages(stages, lambda stage: _job(checkout, uri, records.run_of(stage.name) or parent), retries)

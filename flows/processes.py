@@ -21,7 +21,6 @@ PROJECT_MARK = "COTAM_SERVICES_OF"
 NAME_MARK = "COTAM_SERVICE"
 TERM_SECONDS = 8.0
 
-
 _LIBC = ctypes.CDLL(None) if sys.platform.startswith("linux") else None
 
 
@@ -43,6 +42,7 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> "Identity":
+        """Raises psutil.NoSuchProcess: no process has that number."""
         return cls(pid, psutil.Process(pid).create_time())
 
     def alive(self) -> bool:
@@ -65,6 +65,7 @@ class Service:
     log: str
 
     def save(self, folder: Path) -> None:
+        """Write it where `load` finds it."""
         write_json(folder / f"{self.name}.json", asdict(self))
 
 

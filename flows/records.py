@@ -156,8 +156,3 @@ def summary_points(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                     for benchmark, score in point["scores"].items():
                         if score is not None:
                             yield metric_point(metric_name(f"score/{name}/{benchmark}"), score, step)
-
-
-def is_cached(run: dict[str, Any]) -> bool:
-    """Whether a child run stands for a stage that did not run."""
-    return "cached_from" in tags(run)

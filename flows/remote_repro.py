@@ -60,7 +60,7 @@ def restore_and_run(project: Path, stage: str | None, pool: str | None) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m flows.remote_repro", description=__doc__.splitlines()[0])
     parser.add_argument("stage", nargs="?", help="NAME or FILE:NAME; without one: restore everything, run nothing")
     parser.add_argument("--pool", help="stages of this pool may be run")
     args = parser.parse_args()

@@ -54,9 +54,9 @@ def _dvc(checkout: Path, *arguments: str) -> None:
 
 def main() -> int:
     """Track what the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--source")
+    parser = argparse.ArgumentParser(prog="python -m flows.track_data", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="what `cotam shard` wrote, in a DVC checkout")
+    parser.add_argument("--source", metavar="s3://BUCKET/PREFIX", help="what it was made of, to be recorded beside it")
     args = parser.parse_args()
     try:
         for path in track(args.folder, args.source):

@@ -7,10 +7,12 @@ Without arguments it runs in the checkout, edits included, as `dvc repro` would.
 runs in a copy (`flows/workspace.py`), and the results come back under `results/runs/<name>`.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -81,13 +83,9 @@ def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: 
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     tags = {"mlflow.source.git.commit": source.revision, "dirty": str(source.dirty).lower(), **changes}
     tags["prefect_flow_run"] = flow_run.id
-    try:
-        for abandoned in open_parents(uri):
-            if has_ended(abandoned["prefect_flow_run"]):
-                end_parent(uri, abandoned["run_id"], "KILLED")
+    with mlflow_answers(uri):
+        end_abandoned(uri)
         run_id = start_parent(uri, name, folder, tags)
-    except httpx.HTTPError as error:
-        raise CotamError(f"MLflow at {uri or 'MLFLOW_TRACKING_URI'} does not answer: run `make up` first.") from error
     patch = folder / ".cotam" / "run" / f"{run_id}.patch"
     patch.parent.mkdir(parents=True, exist_ok=True)
     patch.write_bytes(source.patch)
@@ -105,6 +103,26 @@ def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: 
     finally:
         end_parent(uri, run_id, status, files)
         patch.unlink()
+
+
+@contextlib.contextmanager
+def mlflow_answers(uri: str) -> Iterator[None]:
+    """Raises CotamError: MLflow does not answer what is asked inside."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise CotamError(f"MLflow at {uri or 'MLFLOW_TRACKING_URI'} does not answer: run `make up` first.") from error
+
+
+def end_abandoned(uri: str) -> None:
+    """End the experiments that MLflow believes to be under way and whose flow has ended.
+
+    Raises:
+        httpx.HTTPError: MLflow cannot be reached.
+    """
+    for abandoned in open_parents(uri):
+        if has_ended(abandoned["prefect_flow_run"]):
+            end_parent(uri, abandoned["run_id"], "KILLED")
 
 
 def has_ended(flow_run_id: str) -> bool:

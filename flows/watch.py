@@ -46,6 +46,7 @@ class Update:
 
     @property
     def final(self) -> bool:
+        """Whether the run has ended."""
         return self.state.is_final()
 
 

@@ -169,7 +169,7 @@ async def _work(pools: dict[str, int | None], name: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m flows.workers", description=__doc__.splitlines()[0])
     parser.add_argument("--ready", type=Path, help="the local pools; a file to make once they are there")
     parser.add_argument("--pools", nargs="+", choices=list(CLUSTER), help="the pools of a cluster to serve")
     parser.add_argument("--name", default=socket.gethostname(), help="of this worker (default: that of this machine)")

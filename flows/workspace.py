@@ -35,6 +35,7 @@ class Source:
 
     @property
     def dirty(self) -> bool:
+        """Whether anything differs from the revision."""
         return bool(self.patch)
 
 

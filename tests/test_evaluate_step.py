@@ -20,9 +20,8 @@ from components.codec import Codec
 from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.evaluate import Job, Models, evaluate
-from components.evaluation.metrics import COLUMNS
 from components.evaluation.samples import read
-from components.evaluation.scores import LEVELS
+from components.evaluation.scores import COLUMNS, LEVELS
 from components.evaluation.streams import CLEAN, Setting, Streams, write_streams
 from components.files import sha256_tree
 from components.mllm import load_mllm

@@ -41,12 +41,6 @@ def test_the_page_decides_the_colours_and_the_text_is_text():
     assert svg.count('data-curve="cotam"') == 2
 
 
-def test_a_figure_that_stands_alone_has_real_colours():
-    svg = figures.curves("a", "Title", panels(), concrete=True)
-    assert "var(" not in svg
-    assert COTAM.light in svg
-
-
 @pytest.mark.parametrize("rates", [(0.11, 0.15), (0.05, 1.9)])
 def test_a_log_axis_always_has_numbers(rates):
     svg = figures.curves("a", "Title", [Panel("P", [Line(COTAM, rates, [1, 2])])])

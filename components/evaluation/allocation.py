@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from components.codec.config import STRIDE
+
 if TYPE_CHECKING:
     from components.codec import Codec
 
@@ -29,12 +31,18 @@ class Allocation:
 
 
 def place_bits(codec: "Codec", image_HWC: NDArray[np.uint8], quality_map_hw: NDArray) -> NDArray[np.float64]:
-    """Bits of every latent position, float (h, w): minus log2 of its likelihood, summed over channels."""
+    """Bits of every latent position, float (h, w): minus log2 of its likelihood, summed over channels.
+
+    Args:
+        codec: on the CPU.
+        image_HWC: uint8 (H, W, 3).
+        quality_map_hw: integers (h, w), the quality of every latent position.
+    """
     import torch
 
     quality_map = torch.from_numpy(np.asarray(quality_map_hw, np.int64))[None]
     pixels = torch.tensor(image_HWC).permute(2, 0, 1)[None].float() / 255
-    height, width = (16 * side for side in quality_map.shape[-2:])
+    height, width = (STRIDE * side for side in quality_map.shape[-2:])
     pad = (0, width - pixels.shape[-1], 0, height - pixels.shape[-2])
     with torch.no_grad():
         pixels = torch.nn.functional.pad(pixels, pad, mode="replicate")

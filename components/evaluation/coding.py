@@ -1,4 +1,4 @@
-"""One way to encode and decode pictures for all compared methods: the codec with and without guidance, JPEG, WebP."""
+"""One way to encode and decode pictures for all compared methods: the codec, guided or not, JPEG, WebP and AVIF."""
 
 import hashlib
 import json
@@ -25,7 +25,9 @@ PORTION = 32  # pictures that are coded together
 
 
 class Guide:
-    """Pictures -> their level maps, int8 (rows, columns) in {-1, 0, 1} each (paper, section 3.2); or None, no map.
+    """Pictures -> their level maps, int8 (rows, columns) each (paper, section 3.2); or None, no map.
+
+    A map of L levels holds -(L - 1) / 2 to (L - 1) / 2.
 
     Args:
         tower: a CLIP's folder or name; loaded when the first picture comes.

@@ -18,15 +18,13 @@ from components.evaluation.coding_cache import CodingCache
 from components.evaluation.evaluate import Models, evaluate, scores_json
 from components.evaluation.metrics import flat_metrics, points_of
 from components.evaluation.pictures import benchmark_names, benchmark_pictures
-from components.evaluation.rate import Job, code, rates_of_styles
+from components.evaluation.rate import BENCH, Job, code, rates_of_styles
 from components.evaluation.samples import write_samples
 from components.evaluation.streams import COTAM, Setting, write_streams
 from components.evaluation.summary import SCHEMA, summarise_pair
 from components.files import atomic_write, read_json, write_json
 from components.progress import track
 from components.workers import run_jobs
-
-STYLE = "bench"
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Contest:
         mllm_name: what it is called in the results.
         adapter: of this codec and this MLLM; without one, `cotam` does not take part.
         tower: the CLIP that guides.
-        guidance: `layers`, `grid` and `k` of the settings.
+        guidance: the settings' section of that name, without `tower`.
         qualities: of the codec, rising.
         cache: where streams are kept and found again; None: everything is coded.
     """
@@ -104,8 +102,8 @@ def compare(
     Raises:
         CotamError: something is missing, damaged, or does not fit.
     """
-    pictures = {STYLE: benchmark_pictures(benchmarks / STYLE)}
-    jobs = [Job(setting, STYLE) for setting in contest.settings()]
+    pictures = {BENCH: benchmark_pictures(benchmarks / BENCH)}
+    jobs = [Job(setting, BENCH) for setting in contest.settings()]
 
     def start():
         coder = contest.coder()
@@ -113,34 +111,34 @@ def compare(
 
     done = dict(track(run_jobs(jobs, start, workers), "encoding the benchmarks", len(jobs)))
     coded = {job: done[job] for job in jobs}
-    write_streams(out / "streams.zip", ((job.setting, STYLE, coded[job].files) for job in jobs))
+    write_streams(out / "streams.zip", ((job.setting, BENCH, coded[job].files) for job in jobs))
 
     models = Models(contest.codec, contest.mllm, contest.adapter, benchmarks, out / "streams.zip")
-    outcomes = evaluate(models, [STYLE], work, workers)
+    outcomes = evaluate(models, [BENCH], work, workers)
     codec, mllm = contest.codec_name, contest.mllm_name
     scores = scores_json(codec, mllm, outcomes, models)
     write_json(out / "scores.json", scores)
-    write_json(out / "metrics.json", flat_metrics(codec, points_of(scores["styles"][STYLE])))
+    write_json(out / "metrics.json", flat_metrics(codec, points_of(scores["styles"][BENCH])))
     answers = {job.setting: outcome["answers"] for job, outcome in outcomes.items()}
-    write_samples(out / "samples", benchmarks / STYLE, answers)
+    write_samples(out / "samples", benchmarks / BENCH, answers)
 
     rates = {"codec": codec, "styles": rates_of_styles(pictures, coded)}
     entries = summarise_pair(codec, rates, scores, replicates, seed)
     by_mllm = {method: {mllm: entry} for method, entry in entries.items()}
     encoded = sum(result.encoded for result in coded.values())
-    coding = {"encoded": encoded, "from_cache": len(jobs) * len(pictures[STYLE]) - encoded}
+    coding = {"encoded": encoded, "from_cache": len(jobs) * len(pictures[BENCH]) - encoded}
     return {"schema": SCHEMA, "benchmarks": list(BENCHMARKS), "codecs": {codec: by_mllm}, "coding": coding}
 
 
 def first_images(benchmarks: Path, count: int, folder: Path) -> Path:
     """A folder of benchmarks with the first `count` images of the style, and what is asked about them."""
-    names = benchmark_names(benchmarks / STYLE)[:count]
-    (folder / STYLE / "images").mkdir(parents=True)
+    names = benchmark_names(benchmarks / BENCH)[:count]
+    (folder / BENCH / "images").mkdir(parents=True)
     for name in names:
-        picture = f"{STYLE}/images/{name}.png"
+        picture = f"{BENCH}/images/{name}.png"
         (folder / picture).symlink_to((benchmarks / picture).resolve())
     for benchmark in BENCHMARKS:
-        lines = (benchmarks / STYLE / f"{benchmark}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = (benchmarks / BENCH / f"{benchmark}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         chosen = [line for line in lines if json.loads(line)["image"] in names]
-        atomic_write(folder / STYLE / f"{benchmark}.jsonl", "".join(chosen))
+        atomic_write(folder / BENCH / f"{benchmark}.jsonl", "".join(chosen))
     return folder

@@ -21,7 +21,7 @@ class Curve:
     Attributes:
         qualities: of the P points.
         bpp_RP, bare_RP: bits per pixel with and without the header.
-        scores: benchmark or "mean" -> (R, P) in per cent.
+        scores: benchmark or "mean", or level -> (R, P) in per cent.
     """
 
     qualities: list[str]

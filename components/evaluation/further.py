@@ -22,6 +22,7 @@ from components.files import atomic_dir
 from components.progress import track
 from components.scenes import Scene, render, sample_scene
 from components.scenes import moving as clips
+from components.scenes.graph import NORMAL_SIZE
 from components.scenes.questions import INSTRUCTIONS, LETTERS, Fact, Question
 from components.scenes.world import DIGITS, SHAPES
 
@@ -83,6 +84,7 @@ class _Balance:
     asked: Counter
 
     def choose(self, facts: Sequence[Fact]) -> Fact:
+        """The next fact to ask; it counts as asked."""
         facts = self._least(facts, lambda fact: ("family", fact.family))
         facts = self._least(facts, lambda fact: (fact.family, fact.value))
         fact = facts[int(self.rng.integers(len(facts)))]
@@ -244,8 +246,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60, help="questions about several pictures, and clips")
     parser.add_argument("--style", choices=STYLES, default="bench")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--side", type=int, default=128, help="of a picture, in pixels")
+    parser.add_argument("--side", type=int, default=NORMAL_SIZE, help="of a picture, in pixels (default: %(default)s)")
     args = parser.parse_args()
+    if args.count < 1:
+        parser.error("--count must be 1 or more")
     write_further(args.folder, args.count, args.style, args.seed, args.side)
 
 

@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 
 from components.evaluation.bd_rate import bd_rate
-from components.evaluation.benchmarks import BENCHMARKS
-from components.evaluation.scores import MEAN, Scores
+from components.evaluation.scores import COLUMNS, Scores
 from components.evaluation.streams import CLEAN, Setting
-
-COLUMNS = (MEAN, *BENCHMARKS)
 
 
 @dataclass(frozen=True)

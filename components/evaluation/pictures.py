@@ -38,7 +38,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def photographs() -> Pictures:
-    """The photographs that scikit-image and scikit-learn ship, 300 x 451 to 640 x 427 and 500 x 741 pixels."""
+    """The photographs that scikit-image and scikit-learn ship, of 300 x 451 to 500 x 741 pixels (height x width)."""
     from skimage import data
     from sklearn.datasets import load_sample_image
 

@@ -18,6 +18,8 @@ from components.evaluation.streams import Setting
 
 LEVELS = ("low", "high", "cross")
 MEAN = "mean"
+COLUMNS = (MEAN, *BENCHMARKS)
+"""What `Scores.benchmarks` gives, as tables have it: the mean first."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from components.evaluation.benchmarks import STYLES
 from components.evaluation.evaluate import Models, evaluate, scores_json
-from components.evaluation.metrics import COLUMNS, flat_metrics, points_of
+from components.evaluation.metrics import flat_metrics, points_of
 from components.evaluation.samples import write_samples
+from components.evaluation.scores import COLUMNS
 from components.files import write_json
 from components.step_inputs import StepInputs
 

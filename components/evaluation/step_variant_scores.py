@@ -5,9 +5,9 @@ pipeline's.
 """
 
 from components.evaluation.evaluate import evaluate, scores_json
-from components.evaluation.metrics import COLUMNS, points_of
+from components.evaluation.metrics import points_of
 from components.evaluation.rate import BENCH
-from components.evaluation.scores import LEVELS
+from components.evaluation.scores import COLUMNS, LEVELS
 from components.evaluation.streams import Setting
 from components.evaluation.variant_receive import VariantModels
 from components.evaluation.variant_record import variant_record

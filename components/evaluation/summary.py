@@ -9,11 +9,10 @@ from components.evaluation.bd_rate import bd_rates, bd_scores
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.bootstrap import image_weights, interval
 from components.evaluation.curves import Curve, rate_score_curve
-from components.evaluation.scores import MEAN, Scores
+from components.evaluation.scores import COLUMNS, Scores
 from components.evaluation.streams import CLEAN
 
 SCHEMA = 1
-COLUMNS = (MEAN, *BENCHMARKS)
 
 
 def summarise(
@@ -71,10 +70,12 @@ class _Style:
         self.levels = self.scores.levels(files["images"], self.weights_RI)
 
     def curve(self, method: str, of_levels: bool = False) -> Curve:
+        """A method's curve over benchmarks, or over levels."""
         results = self.levels if of_levels else self.results
         return rate_score_curve(method, self.files[method], self.pixels_I, self.weights_RI, self.scores, results)
 
     def clean_entry(self) -> dict[str, Any]:
+        """What the summary says of clean images, which have one point and no rate."""
         column = self.scores.settings.index(CLEAN)
         scores = {name: _value(self.results[name][:, column]) for name in COLUMNS}
         intervals = {name: _ends(self.results[name][:, column]) for name in COLUMNS}

@@ -6,12 +6,11 @@ from typing import Any
 from markupsafe import Markup
 
 from components.config_variants import METHODS
-from components.evaluation.scores import LEVELS
 from components.evaluation.variant_results import RATE, SCORE
 from components.reporting import figures
 from components.reporting.ablation_summary import text
 from components.reporting.figures import Interval
-from components.reporting.methods import COTAM, CROSS, HIGH, JPEG, LOW, benchmark_label
+from components.reporting.methods import COTAM, JPEG, LEVELS, benchmark_label
 from components.reporting.templating import environment, stylesheet
 from components.reporting.verdicts import FAILS, HOLDS
 
@@ -54,11 +53,10 @@ def _bars(kind: str, title: str, unit: str, measured: dict[str, Any]) -> str:
 
 
 def _level_bars(measured: dict[str, Any]) -> str:
-    looks = {"low": LOW, "high": HIGH, "cross": CROSS}
     rows = [
-        Interval(f"{name}, {level}", looks[level], **entry["levels"][level])
+        Interval(f"{name}, {level}", look, **entry["levels"][level])
         for name, entry in measured.items()
-        for level in LEVELS
+        for level, look in LEVELS.items()
     ]
     return figures.forest("levels", "Points per level", rows, xlabel="points over the codec alone at equal rate")
 

@@ -11,12 +11,11 @@ from rich.table import Table
 from components.config import Settings, dotted_keys
 from components.config_variants import MERGED, Variant
 from components.evaluation.benchmarks import BENCHMARKS
-from components.evaluation.scores import LEVELS, MEAN
+from components.evaluation.scores import COLUMNS, LEVELS
 from components.evaluation.variant_results import RATE, SCORE, Estimate, Ground, Measured, Results, over_seeds
 from components.reporting.ablation_claims import TOLERANCE, find_verdicts
 
 SCHEMA = 1
-COLUMNS = (MEAN, *BENCHMARKS)
 
 
 def summarise(results: Results, settings: Settings) -> dict[str, Any]:
@@ -159,7 +158,7 @@ def print_verdicts(found: dict[str, Any], console: Console) -> None:
     if found["missing"]:
         console.print(f"No results of {', '.join(found['missing'])}.")
     for name, why in found["stale"].items():
-        console.print(f"The results of {name} are stale and passed over: they were {why}.")
+        console.print(f"The results of {name} are stale and passed over: they were {why}. Run it again to renew them.")
 
 
 def text(estimate: dict[str, float | None] | None, unit: str, missing: str = "") -> str:

@@ -164,6 +164,8 @@ def loss_at_equal_rate(plain: list[dict], guided: list[dict]) -> float | None:
 
 
 def _gain_at_equal_rate(base: list[dict], other: list[dict], key: str = "score") -> float | None:
+    """What `other` has more of than `base`, read off linearly in log rate at those points of `other` whose rate `base`
+    spans, and averaged; None where there is none."""
     import numpy as np
 
     base = sorted(base, key=lambda row: row["bpp"])

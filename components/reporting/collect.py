@@ -5,6 +5,7 @@ about.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -39,8 +40,12 @@ class Coded:
 class CodedFiles:
     """Reads a codec's files and decodes a few of them."""
 
-    def __init__(self, paths: Paths, name: str, weights):
-        """`name` of the codec in the settings, and the folder of its weights."""
+    def __init__(self, paths: Paths, name: str, weights: Path):
+        """`name` of the codec in the settings, and the folder of its weights.
+
+        Raises:
+            CotamError: streams or weights are missing or damaged.
+        """
         from components.codec import Codec
         from components.evaluation.streams import Streams
 
@@ -102,7 +107,7 @@ def _allocation_row(coded_files: CodedFiles, image: str, original, found: Alloca
     tiles = [
         Tile(data_uri(original), f"Image {image}", "original", f"benchmark image {image}"),
         Tile(data_uri(level_overlay(original, found.levels_hw)), "Its map",
-             "orange: one quality more; blue: one less", "the image in grey with its regions tinted", smooth=True),
+             "orange: a higher quality; blue: a lower one", "the image in grey with its regions tinted", smooth=True),
     ]  # fmt: skip
     coded = (label, found.plain_bytes, found.plain_hw), ("CoTAM", found.guided_bytes, found.guided_hw)
     for name, file_size, bits_hw in coded:

@@ -2,7 +2,6 @@
 
 Matplotlib knows only fixed colours, so every ink is drawn in a placeholder that is exchanged for a CSS variable
 afterwards: one figure serves the light and the dark page. Text stays text, so that a reader can search and copy it.
-`concrete=True` keeps real colours instead, for a file that stands alone.
 """
 
 import io
@@ -16,9 +15,8 @@ from components.reporting.numbers import MINUS
 from components.reporting.style import pyplot
 
 INK, FAINT, GRID = "#010101", "#020202", "#030303"
-_INKS = {INK: ("var(--ink)", "#222222"), FAINT: ("var(--faint)", "#666666"), GRID: ("var(--rule)", "#dddddd")}
+_INKS = {INK: "var(--ink)", FAINT: "var(--faint)", GRID: "var(--rule)"}
 _PLACEHOLDERS = {look.key: f"#0405{index + 16:02x}" for index, look in enumerate(LOOKS)}
-_LIGHT = {look.key: look.light for look in LOOKS}
 SMALL, MEDIUM, LARGE = (3.35, 2.55), (4.9, 3.1), (9.2, 4.5)
 """Width and height of a panel, in inches: three, two or one of them stand beside each other on the page."""
 
@@ -32,7 +30,6 @@ class Line:
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
-    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,6 @@ def curves(
     *,
     size: tuple[float, float] = SMALL,
     share_y: bool = False,
-    concrete: bool = False,
 ) -> str:
     """Draw panels in a grid.
 
@@ -84,7 +80,6 @@ def curves(
         panels: what to draw, row by row.
         size: of a panel; it says how many stand in a row.
         share_y: one vertical axis for all panels.
-        concrete: real colours instead of CSS variables.
 
     Returns:
         An `<svg>` element.
@@ -101,10 +96,10 @@ def curves(
         _panel(axis, panel)
         if index + columns < len(panels) and panel.xlabel == panels[index + columns].xlabel:
             axis.set_xlabel("")
-    return _svg(figure, name, title, concrete)
+    return _svg(figure, name, title)
 
 
-def forest(name: str, title: str, rows: Sequence[Interval], *, xlabel: str, concrete: bool = False) -> str:
+def forest(name: str, title: str, rows: Sequence[Interval], *, xlabel: str) -> str:
     """Draw values with their intervals, one under the other, against zero."""
     plt = pyplot(name, INK, FAINT)
     figure, axis = plt.subplots(figsize=(LARGE[0], 0.34 * len(rows) + 0.7), layout="constrained")
@@ -125,7 +120,7 @@ def forest(name: str, title: str, rows: Sequence[Interval], *, xlabel: str, conc
     axis.tick_params(axis="y", length=0)
     for side in ("left", "right", "top"):
         axis.spines[side].set_visible(False)
-    return _svg(figure, name, title, concrete)
+    return _svg(figure, name, title)
 
 
 def stylesheet() -> str:
@@ -198,7 +193,7 @@ def _plain(value: float, _: int) -> str:
     return f"{value:g}".replace("-", MINUS)
 
 
-def _svg(figure, name: str, title: str, concrete: bool) -> str:
+def _svg(figure, name: str, title: str) -> str:
     from matplotlib import pyplot as plt
 
     buffer = io.StringIO()
@@ -208,12 +203,10 @@ def _svg(figure, name: str, title: str, concrete: bool) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.S)
     svg = re.sub(r'id="curve-(\w+)"', r'data-curve="\1"', svg)
-    for placeholder, (variable, colour) in _INKS.items():
-        svg = svg.replace(placeholder, colour if concrete else variable)
+    for placeholder, variable in _INKS.items():
+        svg = svg.replace(placeholder, variable)
     for key, placeholder in _PLACEHOLDERS.items():
-        svg = svg.replace(placeholder, _LIGHT[key] if concrete else f"var(--{key})")
-    if concrete:
-        return svg
+        svg = svg.replace(placeholder, f"var(--{key})")
     svg = svg.replace("'DejaVu Sans'", "var(--sans)")
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\1{name}-", svg)
     svg = re.sub(

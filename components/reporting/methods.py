@@ -4,6 +4,7 @@ Colours are those of Okabe and Ito (2008), told apart by readers with any colour
 and a dash of its own besides. They are CSS variables on the page, so that light and dark are the page's business.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -55,6 +56,12 @@ BENCHMARKS = {
 def benchmark_label(key: str) -> str:
     """`seedbench` -> `SEED-Bench`; an unknown key is its own label."""
     return BENCHMARKS.get(key, key)
+
+
+def benchmark_order(names: Collection[str]) -> list[str]:
+    """Benchmarks in the order of the paper's tables, then whatever else there is."""
+    known = [name for name in BENCHMARKS if name in names]
+    return [*known, *(name for name in names if name not in known)]
 
 
 def method_look(method: str, codec: str) -> Look:

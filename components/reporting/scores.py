@@ -5,7 +5,14 @@ that is not in the summary already.
 """
 
 from components.reporting.figures import LARGE, MEDIUM, Interval, Level, Line, Panel, curves, forest
-from components.reporting.methods import BENCHMARKS, LEVELS, bd_rate_of, benchmark_label, method_look, method_order
+from components.reporting.methods import (
+    LEVELS,
+    bd_rate_of,
+    benchmark_label,
+    benchmark_order,
+    method_look,
+    method_order,
+)
 from components.reporting.numbers import DASH, PER_CENT
 
 
@@ -25,8 +32,7 @@ def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
     clean = results.pop("clean", None)
     methods = method_order(results, codec)
     looks = {method: method_look(method, codec) for method in methods}
-    benchmarks = [name for name in (*BENCHMARKS, *summary["benchmarks"]) if name in summary["benchmarks"]]
-    benchmarks = list(dict.fromkeys(benchmarks))
+    benchmarks = benchmark_order(summary["benchmarks"])
     slug = f"{codec}-{mllm}"
     levels = [level for level in LEVELS if any(level in result.get("levels", {}) for result in results.values())]
     clean_levels = {level: rows[0]["score"] for level, rows in (clean or {}).get("levels", {}).items() if rows}

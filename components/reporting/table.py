@@ -5,7 +5,7 @@ from pathlib import Path
 
 from components.errors import CotamError
 from components.files import atomic_write
-from components.reporting.methods import BENCHMARKS, bd_rate_of, benchmark_label, method_look, method_order
+from components.reporting.methods import bd_rate_of, benchmark_label, benchmark_order, method_look, method_order
 from components.reporting.numbers import DASH, MINUS
 
 START, END = "<!-- RESULTS -->", "<!-- /RESULTS -->"
@@ -22,7 +22,7 @@ def print_tables(summary: dict, console=None) -> None:
             console.print()
             console.print(_score_table(summary, results, codec, mllm))
             console.print()
-            console.print(_bd_table(summary, results, codec, mllm))
+            console.print(_bd_table(summary, results, codec))
 
 
 def markdown(summary: dict) -> str:
@@ -67,11 +67,6 @@ def _per_cent(value: float) -> str:
     return f"{value:+.1f}" if abs(value) < 100 else f"{value:+.0f}"
 
 
-def _benchmarks(summary: dict) -> list[str]:
-    known = [name for name in BENCHMARKS if name in summary["benchmarks"]]
-    return [*known, *(name for name in summary["benchmarks"] if name not in known)]
-
-
 def _methods(results: dict, codec: str) -> list[str]:
     return method_order((method for method in results if method != "clean"), codec)
 
@@ -84,7 +79,7 @@ def _score_table(summary: dict, results: dict, codec: str, mllm: str):
     from rich import box
     from rich.table import Table
 
-    columns = [*_benchmarks(summary), "mean"]
+    columns = [*benchmark_order(summary["benchmarks"]), "mean"]
     table = Table(
         title=f"Scores of {mllm} and bits per pixel",
         title_justify="left",
@@ -113,7 +108,7 @@ def _score_table(summary: dict, results: dict, codec: str, mllm: str):
     return table
 
 
-def _bd_table(summary: dict, results: dict, codec: str, mllm: str):
+def _bd_table(summary: dict, results: dict, codec: str):
     from rich import box
     from rich.table import Table
 
@@ -129,7 +124,7 @@ def _bd_table(summary: dict, results: dict, codec: str, mllm: str):
     compared = _compared(results, codec)
     for method in compared:
         table.add_column(method_look(method, codec).label, justify="right")
-    names = _benchmarks(summary)
+    names = benchmark_order(summary["benchmarks"])
     for name in (*names, "mean", "average"):
         table.add_row(
             benchmark_label(name),
@@ -146,7 +141,7 @@ def _markdown_pair(summary: dict, results: dict, codec: str, mllm: str) -> str:
     lines = [f"BD-rate against {base}, `{mllm}`, 95 % intervals; below zero saves bits:", ""]
     lines += _row("Benchmark", *(method_look(method, codec).label for method in compared))
     lines += _row("---", *("---:" for _ in compared))
-    for name in (*_benchmarks(summary), "mean", "average"):
+    for name in (*benchmark_order(summary["benchmarks"]), "mean", "average"):
         cells = [benchmark_label(name), *(interval_text(bd_rate_of(results[method], name)) for method in compared)]
         lines += _row(*(f"**{cell}**" if name == "mean" else cell for cell in cells))
     clean = results.get("clean")

@@ -4,7 +4,7 @@ from collections import defaultdict
 
 from lmms_eval.tasks.mmbench import en_utils
 
-SECOND_PASS = 1_000_000
+from components.evaluation.benchmarks import SECOND_PASS
 
 
 def mmbench_process_results(doc: dict, results: list[str]) -> dict:
