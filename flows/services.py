@@ -28,6 +28,7 @@ from flows.processes import Identity, Service
 from flows.service_launch import PORTS, TITLES, run_folder
 from flows.service_options import USER, Options
 
+NAMES = Options().names
 ALL_NAMES = Options(postgres=True, s3=True).names
 START_SECONDS = 600.0  # a first start writes two databases: 15 s on idle cores, 300 s on heavily loaded ones
 
