@@ -24,8 +24,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from components.codec.elic import Elic, Refine
+from components.codec.elic import Elic
+from components.codec.folded import Folded
 from components.codec.gains import Gain
+from components.codec.short import ShortAttention, ShortBottleneck, ShortConv, laid_out, short_branches
 from components.codec.split import SplitConv, splits_pay
 
 BAND_BYTES = 20 << 20  # of a band's widest features in float32; glibc keeps blocks below 32 MiB for the next time
@@ -43,22 +45,24 @@ class FastTransforms:
 
     Args:
         model: whose weights are copied, to its device.
-        short: bfloat16 (processors with AMX or AVX512-BF16, cards) or float16 (cards).
+        short: bfloat16 (processors with AMX or AVX512-BF16, cards) or float16 (cards); float32: only bands save time.
         band_bytes: how much of the features to have at once, roughly.
     """
 
     def __init__(self, model: Elic, short: torch.dtype = torch.bfloat16, band_bytes: int = BAND_BYTES):
         self.short, self.band_bytes = short, band_bytes
-        split = short == torch.bfloat16 and splits_pay(model.down[0].weight.device)
+        down = [laid_out(conv, torch.float32) for conv in model.down]
+        split = short == torch.bfloat16 and splits_pay(down[0].weight.device)
         # The first has three channels: nothing is faster for so few.
-        self.down = [
-            SplitConv(conv) if split and k else _laid_out(conv, torch.float32) for k, conv in enumerate(model.down)
-        ]
-        self.up = [_laid_out(rounded_kernels(conv, short), short) for conv in model.up]
-        self.analysis = [_branches(refine, short) for refine in model.analysis]
-        self.synthesis = [_branches(refine, short) for refine in model.synthesis]
+        self.down = [SplitConv(conv) if split and k else conv for k, conv in enumerate(down)]
+        self.up = [ShortConv(rounded_kernels(conv, short), short) for conv in model.up]
+        self.analysis = [short_branches(refine.branches, short) for refine in model.analysis]
+        self.synthesis = [short_branches(refine.branches, short) for refine in model.synthesis]
         self.analysis_gain, self.latent_gain = list(model.analysis_gain), model.latent_gain
         self.synthesis_inverse = list(model.synthesis_inverse)
+        self.folded = Folded(*down[:2], self.analysis_gain[0]) if short != torch.float32 else None
+        self.short_down = [ShortConv(rounded_kernels(conv, short), short) for conv in model.down[:2]]
+        self.short_down[1].conv.bias.zero_()  # it is in the folded one
 
     @torch.inference_mode()
     def analyse(self, x_B3HW: Tensor, quality_map_BHW: Tensor) -> Tensor:
@@ -71,9 +75,22 @@ class FastTransforms:
             segments.append(steps)
             steps = []
         features = (x_B3HW - 0.5).contiguous(memory_format=torch.channels_last)
+        if self.folded is not None:
+            features = self._first_two(features, quality_map_BHW)
+            segments = segments[1:]
         for segment in segments:
             features = self._in_bands(segment, features)
         return self.latent_gain(features, quality_map_BHW)
+
+    def _first_two(self, x_B3HW: Tensor, quality_map_BHW: Tensor) -> Tensor:
+        """Image -> features at a quarter of its size: the chain's in float32, the branches' in the short type."""
+        gain = self.analysis_gain[0]
+        usual_B = quality_map_BHW.flatten(1).mode().values
+        first, second = map(_Strided, self.short_down)
+        additions = _Additions(self.analysis[0], self.short, gain, quality_map_BHW, usual_B)
+        steps = [first, additions, _Gain(gain, quality_map_BHW), second]
+        added_BCHW = self._in_bands(steps, x_B3HW.to(self.short))
+        return self.folded(x_B3HW, usual_B).add_(added_BCHW)
 
     @torch.inference_mode()
     def synthesize(self, latent_BCHW: Tensor, quality_map_BHW: Tensor) -> Tensor:
@@ -148,48 +165,94 @@ class _Step:
 class _Strided(_Step):
     """A convolution that halves, or doubles, height and width."""
 
-    def __init__(self, conv: "nn.Conv2d | nn.ConvTranspose2d | SplitConv"):
+    def __init__(self, conv: nn.Conv2d | ShortConv | SplitConv):
         self.conv, self.channels = conv, conv.out_channels
-        doubles = isinstance(conv, nn.ConvTranspose2d)
-        self.factor = 2.0 if doubles else 0.5
-        self.reach = conv.kernel_size[0] // 4 + 1 if doubles else conv.kernel_size[0] // 2
+        self.factor = 2.0 if conv.transposed else 0.5
+        self.reach = conv.kernel_size[0] // 4 + 1 if conv.transposed else conv.kernel_size[0] // 2
 
     def __call__(self, features_BCHW: Tensor, row: int) -> Tensor:
         return self.conv(features_BCHW)
 
 
 class _Branches(_Step):
-    """Branches in the short type, each added to the features."""
+    """Branches in the short type, each added to the features.
 
-    def __init__(self, branches: Sequence[nn.Module], short: torch.dtype):
+    Longer features are added to once, by the sum of what the branches make of their own, short, copy.
+    """
+
+    def __init__(self, branches: Sequence[ShortBottleneck | ShortAttention], short: torch.dtype):
         self.branches, self.short = branches, short
-        convolutions = [m for branch in branches for m in branch.modules() if isinstance(m, nn.Conv2d)]
-        self.reach = sum(conv.padding[0] for conv in convolutions)
+        self.reach = sum(branch.reach for branch in branches)
 
     def __call__(self, features_BCHW: Tensor, row: int) -> Tensor:
+        if features_BCHW.dtype != self.short:
+            copied_BCHW = features_BCHW.to(self.short)
+            return features_BCHW.add_(self._add_up(copied_BCHW, torch.zeros_like(copied_BCHW)))
         for branch in self.branches:
-            added = branch(features_BCHW.to(self.short))
-            features_BCHW.add_(added.to(features_BCHW.dtype))
+            branch(features_BCHW, (features_BCHW,))
         return features_BCHW
+
+    def _add_up(self, features_BCHW: Tensor, total_BCHW: Tensor) -> Tensor:
+        """Add what each branch says to the total, and to the features that the next one reads."""
+        for branch in self.branches[:-1]:
+            branch(features_BCHW, (features_BCHW, total_BCHW))
+        self.branches[-1](features_BCHW, (total_BCHW,))
+        return total_BCHW
+
+
+class _Additions(_Branches):
+    """What branches add to features of the short type, without these.
+
+    Where the gain after them is not the usual one, what that makes of the features counts as an addition, too.
+    """
+
+    def __init__(
+        self,
+        branches: Sequence[ShortBottleneck | ShortAttention],
+        short: torch.dtype,
+        gain: Gain,
+        quality_map_BHW: Tensor,
+        usual_B: Tensor,
+    ):
+        super().__init__(branches, short)
+        # g (x + added) = usual x + g ((1 - usual / g) x + added)
+        logs_BQC = gain.log_QC[usual_B][:, None] - gain.log_QC
+        even = bool((quality_map_BHW == usual_B[:, None, None]).all())
+        self.missing = None if even else _Gain(-torch.expm1(logs_BQC), quality_map_BHW)
+
+    def __call__(self, features_BCHW: Tensor, row: int) -> Tensor:
+        if self.missing is None:
+            return self._add_up(features_BCHW, torch.zeros_like(features_BCHW))
+        return self._add_up(features_BCHW, self.missing(features_BCHW.clone(), row))
 
 
 class _Gain(_Step):
-    """Gains of every place, without making a map of them at the features' resolution."""
+    """Gains of every place, without making a map of them at the features' resolution.
 
-    def __init__(self, gain: Gain, quality_map_BHW: Tensor):
-        self.gain, self.map_BHW = gain, quality_map_BHW
+    Args:
+        gain: or a table of factors, (B, qualities, C).
+        quality_map_BHW: which row holds where.
+    """
+
+    def __init__(self, gain: Gain | Tensor, quality_map_BHW: Tensor):
+        self.map_BHW = quality_map_BHW
+        table_QC = gain.log_QC.exp() if isinstance(gain, Gain) else gain
+        self.table_BQC = table_QC.expand(len(quality_map_BHW), *table_QC.shape[-2:])
         self.uniform = bool((quality_map_BHW == quality_map_BHW[:, :1, :1]).all())
 
     def __call__(self, features_BCHW: Tensor, row: int) -> Tensor:
         if self.uniform:
-            return features_BCHW.mul_(self.gain.at(self.map_BHW[:, :1, :1]).to(features_BCHW.dtype))
+            return features_BCHW.mul_(self._at(self.map_BHW[:, :1, :1]).permute(0, 3, 1, 2).to(features_BCHW.dtype))
         height, width = features_BCHW.shape[-2:]
         side = width // self.map_BHW.shape[-1]
         rows = torch.arange(row, row + height, device=self.map_BHW.device) // side
-        gains_BCHW = self.gain.at(self.map_BHW[:, rows]).to(features_BCHW.dtype)
         features_BHWSC = features_BCHW.permute(0, 2, 3, 1).unflatten(2, (-1, side))
-        features_BHWSC.mul_(gains_BCHW.permute(0, 2, 3, 1)[:, :, :, None])
+        features_BHWSC.mul_(self._at(self.map_BHW[:, rows]).to(features_BCHW.dtype)[:, :, :, None])
         return features_BCHW
+
+    def _at(self, map_BHW: Tensor) -> Tensor:
+        """Factors (B, H, W, C)."""
+        return torch.stack([table_QC[map_HW] for table_QC, map_HW in zip(self.table_BQC, map_BHW, strict=True)])
 
 
 def rounded_kernels(conv: nn.Conv2d | nn.ConvTranspose2d, short: torch.dtype) -> nn.Conv2d | nn.ConvTranspose2d:
@@ -210,16 +273,3 @@ def rounded_kernels(conv: nn.Conv2d | nn.ConvTranspose2d, short: torch.dtype) ->
     weight_OIK = torch.empty_like(weight_OIK).scatter_(-1, order_OIK, torch.stack(rounded, -1))
     conv.weight.data = weight_OIK.to(conv.weight.dtype).view_as(conv.weight)
     return conv
-
-
-def _laid_out(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy in this type, channels last, for inference."""
-    copied = copy.deepcopy(module).to(dtype=dtype, memory_format=torch.channels_last).eval().requires_grad_(False)
-    for layer in copied.modules():
-        if isinstance(layer, nn.ReLU):
-            layer.inplace = True
-    return copied
-
-
-def _branches(refine: Refine, short: torch.dtype) -> list[nn.Module]:
-    return [_laid_out(branch, short) for branch in refine.branches]

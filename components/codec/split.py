@@ -28,7 +28,7 @@ class SplitConv:
 
     def __init__(self, conv: nn.Conv2d):
         self.out_channels, self.kernel_size = conv.out_channels, conv.kernel_size
-        self.stride, self.padding = conv.stride, conv.padding
+        self.stride, self.padding, self.transposed = conv.stride, conv.padding, False
         weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
         self.high, self.low = split(weight)
         self.bias_1O11 = conv.bias.detach()[None, :, None, None].clone()
