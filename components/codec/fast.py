@@ -8,8 +8,8 @@ What each part bears was measured on the trained micro codec (docs/codec.md, "Sp
 - the chain of strided convolutions in the analysis stays as exact as float32: its last bits decide how the latent is
   rounded, and a few entries rounded the other way cost more at low rates than all that the synthesis loses. Its first
   two convolutions, most of the work, are linear in an image of three channels: what they make of it is folded into one
-  in float32 (`folded.py`), and what branches add between them goes through the second in the short type. The others are,
-  on processors with AMX, where a product in bfloat16 takes a tenth of one in float32, put together from four of them
+  in float32 (`folded.py`), and what branches add between them goes through the second in the short type. On processors
+  with AMX, where a product in bfloat16 takes a tenth of one in float32, the others are put together from four of them
   (`split.py`).
 
 On a processor the widest features are made in bands of rows. Bands overlap by what the convolutions read across their
