@@ -1,11 +1,14 @@
 """What the fast transforms are made of: folded convolutions, convolutions that add or rectify, gains that differ."""
 
 import copy
+import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from benchmarks import fast as bench
 from components.codec.config import CodecConfig
 from components.codec.elic import Attention, Elic
 from components.codec.fast import FastTransforms, short_type
@@ -13,6 +16,7 @@ from components.codec.folded import Folded
 from components.codec.gains import Gain
 from components.codec.short import ShortAttention, ShortBottleneck, ShortConv
 from components.codec.transforms import Bottleneck, half
+from tests.small_checkout import tiny_codec_folder
 
 SHORT = [torch.float32, torch.bfloat16]
 needs_bfloat16 = pytest.mark.skipif(short_type(torch.device("cpu")) != torch.bfloat16, reason="no fast bfloat16 here")
@@ -93,3 +97,18 @@ def test_a_map_costs_no_exactness(even):
     for band_bytes in (1 << 30, 64 << 10):
         found = FastTransforms(model, band_bytes=band_bytes).analyse(x_B3HW, maps_BHW)
         assert (found - expected).norm() < 2e-3 * expected.norm()
+
+
+def test_the_benchmark_says_what_changes(tmp_path, monkeypatch, capsys):
+    picture = np.random.default_rng(0).integers(0, 256, (80, 64, 3), dtype=np.uint8)
+    monkeypatch.setattr("components.evaluation.pictures.photographs", lambda: {"one": picture})
+    monkeypatch.setattr(bench, "use_threads", lambda count: None)
+    codec = str(tiny_codec_folder(tmp_path / "codec"))
+    monkeypatch.setattr("sys.argv", ["fast.py", "--codec", codec, "--size", "64", "--json"])
+    assert bench.main() == 0
+    result = json.loads(capsys.readouterr().out)
+    assert set(result) == {"0", "4", "9"}
+    for row in result.values():
+        assert all(45 < part["least"] <= part["mean"] for part in row["between"].values())
+        assert row["lost"]["most"] < 0.1
+        assert 0 <= row["changed_percent"] < 5

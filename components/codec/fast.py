@@ -62,7 +62,9 @@ class FastTransforms:
         self.synthesis = [short_branches(refine.branches, short) for refine in model.synthesis]
         self.analysis_gain, self.latent_gain = list(model.analysis_gain), model.latent_gain
         self.synthesis_inverse = list(model.synthesis_inverse)
-        self.folded = Folded(*down[:2], self.analysis_gain[0]) if short != torch.float32 else None
+        on_cpu = model.down[0].weight.device.type == "cpu"  # a card has float32 enough for the chain as it is
+        folds = on_cpu and short != torch.float32
+        self.folded = Folded(*down[:2], self.analysis_gain[0]) if folds else None
         self.short_down = [ShortConv(rounded_kernels(conv, short), short) for conv in model.down[:2]]
         self.short_down[1].conv.bias.zero_()  # it is in the folded one
 
