@@ -136,8 +136,7 @@ def _parts(taken: Sequence[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
 def _digits(a: Tensor, largest: int) -> Iterator[Tensor]:
     """The bytes of integers, lowest first, as many as the largest needs; signed, so that their sum is the integer."""
     while largest > DIGIT:
-        above = a + 128
-        yield ((above & 255) - 128).to(torch.int8)
-        a = above >> 8
+        yield a.to(torch.int8)  # keeps the lowest byte
+        a = (a + 128) >> 8
         largest = (largest + 128) >> 8
     yield a.to(torch.int8)

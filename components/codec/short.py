@@ -39,6 +39,15 @@ class ShortConv:
         weight, bias = self.conv.weight, self.conv.bias
         return torch.ops.mkldnn._convolution_pointwise(x_BCHW, weight, bias, *self._options, "relu", [], None)
 
+    def rectified_sum(self, features_BOHW: Tensor, x_BCHW: Tensor) -> Tensor:
+        """The positive part of the features plus the convolution of `x`; the features stay."""
+        if not self.joined:
+            return self.conv(x_BCHW).add_(features_BOHW).relu_()
+        weight, bias = self.conv.weight, self.conv.bias
+        return torch.ops.mkldnn._convolution_pointwise.binary(
+            x_BCHW, features_BOHW, weight, bias, *self._options, "add", 1.0, "relu", [], None
+        )
+
     def add_to(self, features_BOHW: Tensor, x_BCHW: Tensor) -> None:
         """Add the convolution of `x` to the features, in place."""
         if not self.joined:
@@ -51,30 +60,46 @@ class ShortConv:
 
 
 class ShortBottleneck:
-    """A bottleneck that adds to all that it is given."""
+    """A bottleneck that adds to all that it is given: 1 x 1, 3 x 3, 1 x 1.
 
-    def __init__(self, bottleneck: Bottleneck, dtype: torch.dtype):
+    Args:
+        bottleneck: or what is inside a residual unit, which has the same layers.
+        dtype: the type.
+    """
+
+    def __init__(self, bottleneck: nn.Sequential, dtype: torch.dtype):
         self.first, self.middle, self.last = (ShortConv(bottleneck[place], dtype) for place in (0, 2, 4))
         self.reach = bottleneck[2].padding[0]
 
     def __call__(self, x_BCHW: Tensor, targets: Iterable[Tensor]) -> None:
         """Add what the bottleneck makes of `x`, which may be one of the targets."""
-        inside_BCHW = self.middle.rectified(self.first.rectified(x_BCHW))
+        inside_BCHW = self._inside(x_BCHW)
         for target_BCHW in targets:
             self.last.add_to(target_BCHW, inside_BCHW)
+
+    def as_unit(self, x_BCHW: Tensor) -> Tensor:
+        """What a residual unit makes of `x`: the positive part of both together."""
+        return self.last.rectified_sum(x_BCHW, self._inside(x_BCHW))
+
+    def _inside(self, x_BCHW: Tensor) -> Tensor:
+        return self.middle.rectified(self.first.rectified(x_BCHW))
 
 
 class ShortAttention:
     """Attention that adds to all that it is given."""
 
     def __init__(self, attention: GatedUnits, dtype: torch.dtype):
-        self.attention = laid_out(attention, dtype)
-        # Both halves read as far, side by side.
-        self.reach = sum(layer.padding[0] for layer in attention.conv_a.modules() if isinstance(layer, nn.Conv2d))
+        *gate, last = attention.conv_b
+        self.units, self.gate = ([ShortBottleneck(u.conv, dtype) for u in half] for half in (attention.conv_a, gate))
+        self.last = ShortConv(last, dtype)
+        self.reach = sum(unit.reach for unit in self.units)  # the gate reads as far
 
     def __call__(self, x_BCHW: Tensor, targets: Iterable[Tensor]) -> None:
         """Add what attention makes of `x`, which may be one of the targets."""
-        added_BCHW = self.attention(x_BCHW)
+        added_BCHW, gate_BCHW = x_BCHW, x_BCHW
+        for unit, other in zip(self.units, self.gate, strict=True):
+            added_BCHW, gate_BCHW = unit.as_unit(added_BCHW), other.as_unit(gate_BCHW)
+        added_BCHW.mul_(self.last(gate_BCHW).sigmoid_())
         for target_BCHW in targets:
             target_BCHW.add_(added_BCHW)
 
