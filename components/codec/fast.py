@@ -32,6 +32,7 @@ from components.codec.gains import Gain
 from components.codec.short import ShortAttention, ShortBottleneck, ShortConv, laid_out, short_branches
 from components.codec.split import SplitConv, splits_pay
 
+REVISION = 2  # of what these transforms compute: whoever keeps their results tells older ones by it
 BAND_BYTES = 20 << 20  # of a band's widest features in float32; glibc keeps blocks below 32 MiB for the next time
 
 

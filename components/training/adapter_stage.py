@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from components.adapter import AdapterConfig, LatentAdapter
 from components.adapter.losses import high_loss, low_loss
 from components.codec.codec import Codec
-from components.codec.fast import short_type
+from components.codec.fast import REVISION, short_type
 from components.codec.transforms import VariableRate
 from components.data.reader import ShardReader
 from components.files import sha256_tree, write_json
@@ -61,7 +61,8 @@ class AdapterStage:
         )
         reader = ShardReader(inputs.paths.shards, params.seed)
         # The type decides which transforms the codec has here, and with them what it decodes.
-        origin = {"shards": reader.fingerprint, "type": str(short_type(self.codec.device))} | {
+        transforms = f"{short_type(self.codec.device)}, {REVISION}"
+        origin = {"shards": reader.fingerprint, "transforms": transforms} | {
             name: sha256_tree(folder)
             for name, folder in (
                 ("codec", inputs.codec_weights),
