@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
+
+from components.mllm.cache import continued
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,9 @@ def generate(
     """
     device = prefixes.mask_VP.device
     rows_B = torch.tensor(rows, device=device)
-    # A layer's keys lie where the layer does, which need not be one device.
-    layers = [[part[rows_B.to(part.device)] for part in (keys, values)] for keys, values, _ in prefixes.cache]
-    cache = DynamicCache([tuple(layer) for layer in layers], config=model.config)
     embed = model.get_input_embeddings()
     inputs_BSE, suffix_mask_BS = _pad_left([embed(ids.to(device)) for ids in suffixes])
+    cache = continued(prefixes.cache, rows_B, inputs_BSE.shape[1] + max_new_tokens - 1)  # the last is said, not read
     mask_BT = torch.cat([prefixes.mask_VP[rows_B], suffix_mask_BS], dim=1)
     ends = torch.tensor(end_tokens, device=device)
     finished_B = torch.zeros(len(rows), dtype=torch.bool, device=device)
@@ -75,7 +75,7 @@ def bytes_per_token(model: PreTrainedModel) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * head * model.dtype.itemsize
 
 
-def _step(model: PreTrainedModel, inputs_BSE: Tensor, mask_BT: Tensor, cache: DynamicCache) -> Tensor:
+def _step(model: PreTrainedModel, inputs_BSE: Tensor, mask_BT: Tensor, cache: Cache) -> Tensor:
     """Append inputs to the cache (T positions with them); logits (B, vocabulary) after the last one."""
     positions_BT = (mask_BT.cumsum(1) - 1).clamp(min=0)
     outputs = model(
