@@ -65,7 +65,7 @@ def grid(coders: Sequence[Coder], suites: Sequence[Suite], qualities: Sequence[i
             with clock("decode"):
                 decoded = coder.decode(files)
             with clock("ask"):
-                views = suite.model.mllm.views([one.image for one in decoded.values()])
+                views = suite.mllm.views([one.image for one in decoded.values()])
                 outcome = suite.run(dict(zip(decoded, views, strict=True)))
             answers.append([asked.answer for asked in outcome.asked])
         encoded.append(coder.encoded - before)

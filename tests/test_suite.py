@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import urllib3  # noqa: F401  as it is imported, it opens a socket to see whether there is IPv6
 
 from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS, SECOND_PASS
@@ -143,6 +144,52 @@ def test_circular_evaluation_agrees_with_lmms_evals_own(folder, documents, no_so
     ]
     overall, _, _ = en_utils.mmbench_evaluator.eval_result(records, eval_method="static")
     assert outcome.aggregates["mmbench"]["mmbench_accuracy"] == pytest.approx(overall)
+
+
+def test_all_scores_are_those_of_lmms_evals_own_loop(folder, documents, tmp_path, no_sockets):
+    """Asked twice, with other answers in between: what is remembered of an answer stays its own."""
+    from lmms_eval.api.model import lmms
+    from lmms_eval.evaluator import evaluate
+    from lmms_eval.tasks import TaskManager, get_task_dict
+
+    from components.evaluation.suite import SCORE, TASKS, Suite
+
+    answers = perfect(documents)
+    for number, key in enumerate(answers):
+        answers[key] = (answers[key], "No, not 3.", "the red ones", "B", "yes\n")[number % 5]
+
+    class Asked(lmms):
+        def generate_until(self, requests):
+            rows = [self.task_dict[one.args[4]][one.args[5]][one.args[3]] for one in requests]
+            return [answers[row["image"], row["prompt"]] for row in rows]
+
+        loglikelihood = generate_until_multi_round = None  # no task asks for them
+
+    files = {name: {"data_files": {"test": str(folder / f"{name}.jsonl")}} for name in BENCHMARKS}
+    where = {name: {**file, "cache_dir": str(tmp_path), "keep_in_memory": True} for name, file in files.items()}
+    named = [{"task": f"scenes_{name}", "dataset_kwargs": where[name]} for name in BENCHMARKS]
+    tasks = get_task_dict(named, TaskManager(include_path=str(TASKS), include_defaults=False))
+    model = Asked()
+    model.task_dict = {name: task.dataset for name, task in tasks.items()}
+    expected = evaluate(model, tasks, bootstrap_iters=0, distributed_executor_backend="torchrun")
+
+    oracle = Oracle(answers)
+    suite, views = Suite(folder, oracle), {f"{number:06d}": f"{number:06d}" for number in range(IMAGES)}
+    first = suite.run(views)
+    oracle.answers = perfect(documents)
+    assert suite.run(views) != first
+    oracle.answers = answers
+    found = suite.run(views)
+    assert found == first
+    for name in BENCHMARKS:
+        samples = sorted(expected["samples"][f"scenes_{name}"], key=lambda sample: sample["doc_id"])
+        mine = [asked for asked in found.asked if asked.benchmark == name]
+        assert [asked.document["id"] for asked in mine] == [sample["doc"]["id"] for sample in samples]
+        assert [asked.answer for asked in mine] == [sample["filtered_resps"][0] for sample in samples]
+        assert [asked.score for asked in mine] == [float(SCORE[name](sample)) for sample in samples]
+        results = expected["results"][f"scenes_{name}"]
+        assert found.aggregates[name] == {metric: results[f"{metric},none"] for metric in found.aggregates[name]}
+        assert found.aggregates[name]
 
 
 def test_the_mllm_answers_the_same_twice(folder, tmp_path, no_sockets):
