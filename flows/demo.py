@@ -7,11 +7,13 @@ that were running before are used and left running.
 """
 
 import argparse
+import importlib
 import os
 import re
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import UUID
 
@@ -44,13 +46,10 @@ def demo(project: Path, console: Console) -> None:
     console.print("Using the services that are running." if kept else "Starting Prefect, MLflow and a worker.")
     owner, times = None, None
     try:
-        started = services.up(project, owner=me)
+        started = services.up(project, owner=me, meanwhile=lambda: make_ready(project))
         owner = started["worker"].owner
         if owner not in (None, me):
             raise CotamError(f"Another demo is running here (process {owner.pid}): wait for it, or stop it.")
-        os.environ.update(services.environment(project))
-        os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # between two looks at the run we see ourselves what is alive
-        deploy(project)
         console.print(f"Prefect: {started['prefect'].url}   MLflow: {started['mlflow'].url}")
         flow_run_id = follow(project, console)
         times = times_of(flow_run_id, started["mlflow"].url)
@@ -64,6 +63,20 @@ def demo(project: Path, console: Console) -> None:
         around = seconds - times.busy
         said += f": {times.busy:.0f} s in stages, {around:.0f} s ({100 * around / seconds:.0f} %) around them"
     console.print(f"{said}. The runs stay in MLflow: `make up` serves them again.", highlight=False)
+
+
+def make_ready(project: Path) -> None:
+    """Deploy the flows, and load what following a run needs while that takes its time.
+
+    Raises:
+        CotamError: `prefect deploy` failed.
+    """
+    os.environ.update(services.environment(project))
+    os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # between two looks at the run we see ourselves what is alive
+    with ThreadPoolExecutor(1) as pool:
+        deployed = pool.submit(deploy, project)
+        importlib.import_module("flows.watch")  # Prefect: it reads its settings from the environment as it is imported
+        deployed.result()
 
 
 def times_of(flow_run_id: UUID, uri: str) -> StageTimes | None:
@@ -82,7 +95,7 @@ def follow(project: Path, console: Console) -> UUID:
     Raises:
         CotamError: it did not end well; says where and why.
     """
-    # Prefect reads its settings from the environment as it is imported.
+    # Not before the environment says where the server is.
     from prefect.client.orchestration import get_client
 
     from flows.watch import Follower, StageView

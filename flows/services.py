@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -64,7 +64,12 @@ def environment(project: Path) -> dict[str, str]:
     return found | _secrets(project, options)
 
 
-def up(project: Path = ROOT, owner: Identity | None = None, options: Options | None = None) -> dict[str, Service]:
+def up(
+    project: Path = ROOT,
+    owner: Identity | None = None,
+    options: Options | None = None,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> dict[str, Service]:
     """Start what is not running, and return all services, ready to be used.
 
     Args:
@@ -72,6 +77,7 @@ def up(project: Path = ROOT, owner: Identity | None = None, options: Options | N
         owner: the process that the services are started for; when it has ended without stopping them, the next
             `up` starts anew. None: they are kept until `down`. What is healed keeps the owner of the others.
         options: what they are to be; None: what they are, or the defaults when none is running.
+        meanwhile: called when flows can be deployed, while MLflow, which takes longest, may still be starting.
 
     Raises:
         CotamError: a port is taken, a program is missing, a service did not start, or others are running.
@@ -113,8 +119,10 @@ def up(project: Path = ROOT, owner: Identity | None = None, options: Options | N
             services[name] = processes.load(folder, name)
             if name in ("postgres", "s3"):  # the next ones fail without them
                 _wait_ready(project, services[name])
-        for service in services.values():
-            _wait_ready(project, service)
+        for name in (name for name in options.names if name != "mlflow"):
+            _wait_ready(project, services[name])
+        meanwhile()
+        _wait_ready(project, services["mlflow"])
     return services
 
 
@@ -257,10 +265,9 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "up":
         asked = args.postgres or args.s3 or args.auth or args.host is not None
         options = service_options.checked(args.postgres, args.s3, args.auth, args.host) if asked else None
-        up(args.project, options=options)
         from flows.deploy import deploy  # which needs `environment` from here
 
-        deploy(args.project.resolve())
+        up(args.project, options=options, meanwhile=lambda: deploy(args.project.resolve()))
     elif args.action == "down":
         down(args.project)
     elif args.action == "env":
