@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,8 +50,8 @@ class Drawn:
     def order(self, epoch: int) -> np.ndarray:
         return np.arange(len(self))
 
-    def image(self, index: int) -> Image.Image:
-        return self.pictures[index]
+    def read(self, numbers: Iterable[int]) -> Iterator[Image.Image]:
+        return (self.pictures[number] for number in numbers)
 
 
 def measure(rounds: int, settings: config.Settings, folder: Path) -> dict:
@@ -76,7 +76,7 @@ def measure(rounds: int, settings: config.Settings, folder: Path) -> dict:
 
     def anew(start: int) -> None:
         torch.set_num_threads(1)
-        kept.look_at(drawn, tower.geometry.output_size[0], codec, guide, tower, start)
+        kept.look_at(drawn.read, tower.geometry.output_size[0], codec, guide, tower, start)
         torch.set_num_threads(settings.threads)
 
     pairs = []

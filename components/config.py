@@ -45,8 +45,8 @@ class Data(Section):
     def _source_is_local(self) -> "Data":
         if "://" in self.source or self.source.startswith("~"):
             raise ValueError(
-                f"source must be a folder that DVC can hash; run `cotam shard {self.source} -o data/my-images` and set "
-                "data.source to data/my-images"
+                f"source must be a folder that DVC can hash; run `cotam shard {self.source} -o data/my-images` (with "
+                "--link if shards lie there) and set data.source to data/my-images"
             )
         return self
 

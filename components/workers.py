@@ -23,6 +23,11 @@ Start = Callable[[], Callable[[Job], Result]]
 _do: Callable | None = None
 
 
+def in_one_process(workers: int) -> bool:
+    """Whether `run_jobs` does all jobs in this process, one after the other in their order."""
+    return workers == 1 or torch.cuda.is_available()
+
+
 def run_jobs(
     jobs: Sequence[Job], start: Start, workers: int, advice: str = "run with `threads: 1`"
 ) -> Iterator[tuple[Job, Result]]:
@@ -37,7 +42,7 @@ def run_jobs(
     """
     if not jobs:
         return
-    if workers == 1 or len(jobs) == 1 or torch.cuda.is_available():
+    if in_one_process(workers) or len(jobs) == 1:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

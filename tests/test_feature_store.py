@@ -30,6 +30,9 @@ class Pictures(list):
     def order(self, epoch: int) -> np.ndarray:
         return np.random.default_rng(epoch).permutation(len(self))
 
+    def read(self, numbers):
+        return (self.image(number) for number in numbers)
+
     def image(self, index: int) -> Image.Image:
         return self[index]
 

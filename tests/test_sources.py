@@ -99,7 +99,7 @@ def test_what_s3_refuses_is_one_sentence(s3, tmp_path, capsys, monkeypatch):
     for url, sentence in {
         "s3://no-such-bucket/x": "s3://no-such-bucket/x cannot be read: there is no such bucket.",
         "s3://nearly-empty/nothing": "s3://nearly-empty/nothing holds no images; give a folder of images.",
-        "s3://nearly-empty/tars": "holds tar files, which are read from a folder only; copy them here first.",
+        "s3://nearly-empty/tars": "holds tar files, which are read from a folder only; copy them here first, or",
         "s3://b/x": "cannot be read:",  # a name that no bucket can have
     }.items():
         assert main(["shard", url, "-o", str(tmp_path / "out")]) == 1

@@ -16,7 +16,7 @@ BENCHMARKS = {
     "grid": "the whole grid of rates and MLLMs, every image coded once, against each evaluated afresh",
     "guidance": "what guidance and adapter are each worth, beside maps in random order and perfect ones",
     "exactness": "streams written in one way and read in another, and what exact arithmetic costs in rate",
-    "data": "images per second out of shards, against single files",
+    "data": "images per second out of shards on disk and on S3, against webdataset and what a training takes",
     "overhead": "seconds of the last finished run in its stages and around them, while `make up` runs",
     "psnr": "rate and PSNR of ELIC and DCAE, guided and not, beside JPEG, WebP and AVIF",
     "allocation": "where in an image the bits go with guidance, at equal size",

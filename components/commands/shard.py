@@ -1,4 +1,7 @@
-"""`cotam shard`: pack images (a folder, WebDataset tars, S3) into shards to train on, and track them with DVC."""
+"""`cotam shard`: pack images (a folder, WebDataset tars, S3) into shards to train on, and track them with DVC.
+
+With --link, shards that lie on S3 stay there, and the folder says where.
+"""
 
 import argparse
 import json
@@ -11,6 +14,8 @@ from components.commands.options import at_least
 from components.errors import CotamError
 from components.paths import ROOT
 
+_RULES = {"seed": 0, "shard_images": 500, "minimum_side": 32, "maximum_pixels": 100_000_000}
+
 
 def add_parser(sub: argparse._SubParsersAction) -> None:
     """Describe the command."""
@@ -21,47 +26,54 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         "huge images are skipped and named. A run that was interrupted goes on when it is started again.",
         epilog="examples:\n"
         "  cotam shard ~/photos -o data/my-photos\n"
-        "  cotam shard s3://bucket/photos -o data/my-photos    (AWS_ENDPOINT_URL names another S3 service)\n\n"
+        "  cotam shard s3://bucket/photos -o data/my-photos    (AWS_ENDPOINT_URL names another S3 service)\n"
+        "  cotam shard s3://bucket/cc3m --link -o data/cc3m    (train on shards that were copied to S3, from there)\n\n"
         "then train on it: set `data.source: data/my-photos` in params.yaml and run `dvc repro`",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", metavar="SOURCE", help="a folder of images or WebDataset tars, or s3://BUCKET/PREFIX")
-    parser.add_argument("-o", "--out", metavar="FOLDER", required=True, help="the folder to write")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of the order of the images (default: %(default)s)")
     parser.add_argument(
-        "--shard-images", type=at_least(1), default=500, metavar="N", help="images per tar file (default: %(default)s)"
+        "--link", action="store_true", help="SOURCE holds shards: check them, and leave them there to be trained on"
+    )
+    parser.add_argument("-o", "--out", metavar="FOLDER", required=True, help="the folder to write")
+    parser.add_argument("--seed", type=at_least(0), help=f"of the order of the images (default: {_RULES['seed']})")
+    parser.add_argument(
+        "--shard-images",
+        type=at_least(1),
+        metavar="N",
+        help=f"images per tar file (default: {_RULES['shard_images']})",
     )
     parser.add_argument(
         "--minimum-side",
         type=at_least(1),
-        default=32,
         metavar="PIXELS",
-        help="skip smaller images (default: %(default)s)",
+        help=f"skip smaller images (default: {_RULES['minimum_side']})",
     )
     parser.add_argument(
         "--maximum-pixels",
         type=at_least(1),
-        default=100_000_000,
         metavar="N",
-        help="skip larger ones (default: %(default)s)",
+        help=f"skip larger ones (default: {_RULES['maximum_pixels']})",
     )
     parser.add_argument("--no-track", action="store_true", help="do not track the shards with DVC")
     parser.add_argument("--json", action="store_true", help="report as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the shards, track them, and say what was skipped and why."""
-    from components.data.sharding import shard_folder
+    """Make the shards or the link, track them, and say what was skipped and why."""
+    rules = {name: getattr(args, name) for name in _RULES if getattr(args, name) is not None}
+    if args.link:
+        from components.data.linking import link_shards
 
-    manifest = shard_folder(
-        args.source,
-        args.out,
-        seed=args.seed,
-        shard_images=args.shard_images,
-        minimum_side=args.minimum_side,
-        maximum_pixels=args.maximum_pixels,
-    )
-    tracked = None if args.no_track else _track(args.source, Path(args.out))
+        if rules:
+            option = next(iter(rules)).replace("_", "-")
+            raise CotamError(f"--{option} says how to make shards, which --link does not do.")
+        manifest = link_shards(args.source, args.out)
+    else:
+        from components.data.sharding import shard_folder
+
+        manifest = shard_folder(args.source, args.out, **(_RULES | rules))
+    tracked = None if args.no_track else _track(None if args.link else args.source, Path(args.out))
     if args.json:
         keys = ("source", "images", "bytes", "skipped", "ignored")
         report = {"folder": args.out, "shards": len(manifest["shards"]), "tracked": tracked}
@@ -71,13 +83,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _track(source: str, out: Path) -> list[str] | None:
+def _track(source: str | None, out: Path) -> list[str] | None:
     """Have DVC track the shards (and where they came from); None outside a DVC checkout."""
     folder = out.resolve()
     if not any((parent / ".dvc").is_dir() for parent in folder.parents):
         return None
     command = [sys.executable, "-m", "flows.track_data", str(folder)]
-    if source.startswith("s3://"):
+    if source and source.startswith("s3://"):
         command += ["--source", source]
     search = os.pathsep.join(path for path in (str(ROOT), os.environ.get("PYTHONPATH")) if path)
     # A process of its own, as nothing under components/ imports DVC.

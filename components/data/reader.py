@@ -1,28 +1,34 @@
-"""Pictures out of shards by number, for training.
+"""Pictures out of shards by number, for training; the shards lie in a folder or on S3.
 
 A picture is found by its offset in a tar file, so that it costs one read wherever it lies, and the order of an epoch is
 a pure function of (seed, epoch): a training that resumes in the middle sees exactly what it would have seen.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from components.ahead import in_order
 from components.data.images import UnusableImageError, decode
-from components.data.manifest import INDEX, MANIFEST, read_index, read_manifest
+from components.data.linked_shards import LinkedShards
+from components.data.local_shards import LocalShards, check_file
+from components.data.manifest import INDEX, MANIFEST, is_link, read_index, read_manifest
 from components.errors import CotamError
 from components.files import sha256
 
 _ANY_SIZE = 2**62  # what is in a shard has passed the check of sizes
+RUN, RUN_BYTES = 8, 2 << 20  # neighbours that are asked for at once
+AHEAD = 16  # runs that are read and decoded before they are wanted: up to 128 pictures, of 32 MiB or AHEAD large ones
 
 
 class ShardReader:
-    """The pictures of a folder of shards.
+    """The pictures of a folder of shards, or of one that says where they lie.
 
-    Every shard is hashed when a picture is first read from it: a damaged disk must not become a slightly different
-    result. Reading is safe in threads and in forked workers, as no file stays open.
+    Nothing is given that is not what was written: local shards are hashed when a picture is first read from them,
+    pictures from S3 one by one. Reading is safe in threads and in forked workers, as no file stays open.
     """
 
     def __init__(self, folder: str | Path, seed: int = 0):
@@ -39,10 +45,14 @@ class ShardReader:
         self.seed = seed
         self.manifest = read_manifest(self.folder)
         self.fingerprint = sha256(self.folder / MANIFEST)
-        """64 hex digits that name these pictures and their order on disk."""
-        self._check(INDEX, self.manifest["index"]["sha256"])
+        """64 hex digits that name these pictures and their order in the shards, wherever these lie."""
+        check_file(self.folder / INDEX, self.manifest["index"]["sha256"])
         self._index = read_index(self.folder, self.manifest)
-        self._checked: set[int] = set()
+        self._shards: LocalShards | LinkedShards
+        if is_link(self.folder):
+            self._shards = LinkedShards(self.folder, self.manifest, self._index, self.fingerprint)
+        else:
+            self._shards = LocalShards(self.folder, self.manifest, self._index)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -53,7 +63,7 @@ class ShardReader:
         return random.permutation(len(self))
 
     def image(self, index: int) -> Image.Image:
-        """Picture number `index` on disk (0 <= index < N), as RGB.
+        """Picture number `index` in the shards (0 <= index < N), as RGB.
 
         Raises:
             IndexError: there is no such picture.
@@ -61,23 +71,28 @@ class ShardReader:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} pictures, so no number {index}")
-        shard, offset, size = (int(value) for value in self._index[index])
-        entry = self.manifest["shards"][shard]
-        if shard not in self._checked:
-            self._check(entry["file"], entry["sha256"])
-            self._checked.add(shard)
-        with open(self.folder / entry["file"], "rb") as tar:
-            tar.seek(offset)
-            content = tar.read(size)
-        try:
-            return decode(content, _ANY_SIZE)[0]
-        except UnusableImageError as error:
-            raise CotamError(f"Picture {index} in {self.folder} {error}; shard the images again.") from None
+        return self._read((int(index), 1))[0]
+
+    def read(self, numbers: Iterable[int]) -> Iterator[Image.Image]:
+        """These pictures in this order, as `image` gives them, read and decoded by threads some places ahead.
+
+        Neighbours that are wanted one after the other are read at once.
+        """
+        runs = in_order(self._read, self._runs(numbers), threads=self._shards.threads, ahead=AHEAD)
+        for run in runs:
+            yield from run
 
     def images(self, epoch: int, start: int = 0) -> Iterator[Image.Image]:
         """The pictures of an epoch in its order, from place `start` on."""
-        for index in self.order(epoch)[start:]:
-            yield self.image(int(index))
+        return self.read(self.order(epoch)[start:])
+
+    def shard(self, number: int) -> AbstractContextManager[Path]:
+        """A whole tar file that has been checked; of shards on S3 a copy, for as long as the block lasts.
+
+        Raises:
+            CotamError: it is not what was written.
+        """
+        return self._shards.shard(number)
 
     def verify(self) -> None:
         """Hash all shards now.
@@ -85,13 +100,32 @@ class ShardReader:
         Raises:
             CotamError: one is not what was written.
         """
-        for number, entry in enumerate(self.manifest["shards"]):
-            self._check(entry["file"], entry["sha256"])
-            self._checked.add(number)
+        for number in range(len(self.manifest["shards"])):
+            with self.shard(number):
+                pass
 
-    def _check(self, name: str, expected: str) -> None:
-        if sha256(self.folder / name) != expected:
-            raise CotamError(
-                f"{self.folder / name} is not what was written (its SHA-256 differs); restore it (`dvc pull`) or shard "
-                "the images again."
-            )
+    def _read(self, run: tuple[int, int]) -> list[Image.Image]:
+        """`count` pictures from number `first` on."""
+        first, count = run
+        pictures = []
+        for number, content in enumerate(self._shards.read(first, count), first):
+            try:
+                pictures.append(decode(content, _ANY_SIZE)[0])
+            except UnusableImageError as error:
+                raise CotamError(f"Picture {number} in {self.folder} {error}; shard the images again.") from None
+        return pictures
+
+    def _runs(self, numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """First number and length of each row of neighbours in one shard."""
+        first, count, size = 0, 0, 0
+        for number in map(int, numbers):
+            following, more = first + count, int(self._index[number, 2])
+            joins = number == following and self._index[number, 0] == self._index[first, 0]
+            if count and not (joins and count < RUN and size + more <= RUN_BYTES):
+                yield first, count
+                count = 0
+            if not count:
+                first, size = number, 0
+            count, size = count + 1, size + more
+        if count:
+            yield first, count

@@ -11,9 +11,7 @@ import itertools
 import json
 import shutil
 import tarfile
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from components.ahead import in_order
 from components.data.images import MAXIMUM_PIXELS, UnusableImageError, decode
 from components.data.manifest import FORMAT, INDEX, MANIFEST, VERSION, is_shards
 from components.data.sources import Item, Listing, Source, open_source
@@ -83,9 +82,9 @@ def shard_folder(
     rules = Rules(seed, shard_images, minimum_side, maximum_pixels)
     target = Path(out).resolve()
     work = work or target.with_name(f".{target.name}.shards.tmp")
-    _refuse_unsafe(source, target)
+    refuse_unsafe(source, target)
     try:
-        with _only_run(work, target):
+        with only_run(work, target):
             try:
                 manifest = _shard(name or str(source), open_source(source, without=target), rules, work / "shards")
                 replace(work / "shards", target)
@@ -102,7 +101,8 @@ def shard_folder(
     return manifest
 
 
-def _refuse_unsafe(source: str | Path, target: Path) -> None:
+def refuse_unsafe(source: str | Path, target: Path) -> None:
+    """Raise CotamError if making shards of `source` in `target` would destroy anything but older shards."""
     if "://" not in str(source) and Path(source).expanduser().resolve().is_relative_to(target):
         raise CotamError(f"{source} would be overwritten; write the shards to another folder.")
     if target.exists() and not (target.is_dir() and (is_shards(target) or not any(target.iterdir()))):
@@ -110,7 +110,8 @@ def _refuse_unsafe(source: str | Path, target: Path) -> None:
 
 
 @contextmanager
-def _only_run(work: Path, target: Path) -> Iterator[None]:
+def only_run(work: Path, target: Path) -> Iterator[None]:
+    """Make the folder `work`, and hold it while the block lasts; CotamError if another run does."""
     work.mkdir(parents=True, exist_ok=True)
     lock = FileLock(work / "lock")
     try:
@@ -175,17 +176,7 @@ def _finished_parts(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _prepare_all(source: Source, items: list[Item], rules: Rules) -> Iterator[_Picture | dict[str, str]]:
     """Read and check pictures some places ahead, in several threads; yield them in their order."""
-    pool = ThreadPoolExecutor(READERS)
-    waiting: deque[Future] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(_prepare, source, item, rules))
-            if len(waiting) == AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return in_order(lambda item: _prepare(source, item, rules), items, threads=READERS, ahead=AHEAD)
 
 
 def _prepare(source: Source, item: Item, rules: Rules) -> _Picture | dict[str, str]:

@@ -8,16 +8,15 @@ import io
 import os
 import stat
 import tarfile
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 from components.data.images import MAXIMUM_BYTES, UnusableImageError, read_bytes
+from components.data.s3 import Prefix
 from components.errors import CotamError
 
 IMAGE_SUFFIXES = frozenset(
@@ -28,17 +27,6 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 """Names that promise an image. Other files are counted and not opened; a name without a suffix is tried."""
-
-_READ_WAITS = (0.2, 1.0, 5.0, 20.0)
-"""Seconds before an object is asked for again whose bytes were cut."""
-
-_REFUSALS = {  # S3's error codes
-    "AccessDenied": "these credentials may not read it",
-    "NoSuchBucket": "there is no such bucket",
-    "NoSuchKey": "it is no longer there; run again to list the source anew",
-    "RequestTimeTooSkewed": "this machine's clock is wrong; set it (`timedatectl set-ntp true`)",
-    "PreconditionFailed": "it has changed meanwhile; run again to list the source anew",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,72 +188,30 @@ class S3Source:
 
     def __init__(self, url: str):
         self.url = url
-        self.bucket, _, prefix = url.removeprefix("s3://").partition("/")
-        self.prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-        if not self.bucket:
-            raise CotamError(f"{url} names no bucket; give s3://BUCKET/PREFIX.")
-
-    @cached_property
-    def _client(self) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        return boto3.client("s3", config=Config(retries={"mode": "standard"}))
+        self._objects = Prefix(url)
 
     def list(self) -> Listing:
         """See `Source`."""
         items: list[Item] = []
         ignored: Counter[str] = Counter()
-        with _network(self.url):
-            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=self.prefix)
-            for entry in (entry for page in pages for entry in page.get("Contents", ())):
-                name = entry["Key"].removeprefix(self.prefix)
-                path = PurePosixPath(name)
-                if entry["Key"].endswith("/") or any(part.startswith(".") for part in path.parts):
-                    continue
-                if path.suffix.lower() in IMAGE_SUFFIXES or not path.suffix:
-                    items.append(Item(name, entry["Size"], entry["ETag"], entry["Key"]))
-                else:
-                    ignored[path.suffix.lower()] += 1
+        for name, size, etag in self._objects.list():
+            path = PurePosixPath(name)
+            if not name or name.endswith("/") or any(part.startswith(".") for part in path.parts):
+                continue
+            if path.suffix.lower() in IMAGE_SUFFIXES or not path.suffix:
+                items.append(Item(name, size, etag, name))
+            else:
+                ignored[path.suffix.lower()] += 1
         if ".tar" in ignored and not items:
-            raise CotamError(f"{self.url} holds tar files, which are read from a folder only; copy them here first.")
+            raise CotamError(
+                f"{self.url} holds tar files, which are read from a folder only; copy them here first, or give --link "
+                "if `cotam shard` wrote them."
+            )
         return Listing(sorted(items, key=lambda item: item.name), dict(sorted(ignored.items())))
 
     def read(self, item: Item) -> bytes:
         """See `Source`."""
         if item.size > MAXIMUM_BYTES:
             raise UnusableImageError(f"has more than {MAXIMUM_BYTES >> 20} MiB, which is no image that can be used")
-        from botocore.exceptions import IncompleteReadError, ReadTimeoutError, ResponseStreamingError
-
-        with _network(f"{self.url.rstrip('/')}/{item.name}"):
-            for wait in (*_READ_WAITS, None):
-                try:
-                    # Another content than the one that was listed would make shards that nobody can make again.
-                    found = self._client.get_object(Bucket=self.bucket, Key=item.place, IfMatch=item.stamp)
-                    return found["Body"].read()
-                except (ResponseStreamingError, ReadTimeoutError, IncompleteReadError):
-                    # Cut while it came, which boto3 does not try again.
-                    if wait is None:
-                        raise
-                    time.sleep(wait)
-            raise AssertionError("the last wait is None")
-
-
-@contextmanager
-def _network(url: str) -> Iterator[None]:
-    """Turn what boto3 raises into one sentence about `url`."""
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-
-    try:
-        yield
-    except NoCredentialsError:
-        raise CotamError(
-            f"{url} needs credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
-        ) from None
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        reason = _REFUSALS.get(code, str(error).rstrip("."))
-        raise CotamError(f"{url} cannot be read: {reason}.") from None
-    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint or a bucket name that cannot be one
-        reason = " ".join(str(error).split()).rstrip(".")
-        raise CotamError(f"{url} cannot be read: {reason}; run again to go on from here.") from None
+        # Another content than the one that was listed would make shards that nobody can make again.
+        return self._objects.read(item.name, etag=item.stamp)

@@ -1,11 +1,11 @@
-"""The step that gives training its shards: packs a folder of images, or takes shards that are there already."""
+"""The step that gives training its shards: packs a folder of images, or takes shards that are there or on S3."""
 
 import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.data.manifest import MANIFEST, is_shards
+from components.data.manifest import DIGESTS, INDEX, LOCATION, MANIFEST, is_link, is_shards
 from components.data.reader import ShardReader
 from components.data.sharding import shard_folder
 from components.errors import CotamError
@@ -21,8 +21,8 @@ def run(inputs: "StepInputs") -> None:
     if "://" in data.source:
         # DVC would ask the network before every run; a local manifest pins what the shards hold.
         raise CotamError(
-            f"data.source is {data.source}, but training reads local shards; run `cotam shard {data.source} -o "
-            "data/my-images` and set data.source to data/my-images."
+            f"data.source is {data.source}, but must be a folder; run `cotam shard {data.source} -o data/my-images` "
+            "(with --link if shards lie there) and set data.source to data/my-images."
         )
     source = inputs.paths.root / Path(data.source).expanduser()
     if is_shards(source):
@@ -44,8 +44,11 @@ def run(inputs: "StepInputs") -> None:
 def _adopt(source: Path, out: Path) -> int:
     """Put checked shards into `out` without packing anything again; return the number of images."""
     reader = ShardReader(source)
-    reader.verify()
-    names = [MANIFEST, reader.manifest["index"]["file"], *(shard["file"] for shard in reader.manifest["shards"])]
+    if is_link(source):  # what it stands for is checked as it is read
+        names = [MANIFEST, INDEX, LOCATION, DIGESTS]
+    else:
+        reader.verify()
+        names = [MANIFEST, INDEX, *(shard["file"] for shard in reader.manifest["shards"])]
     for name in track(names, "Taking shards"):
         origin = (source / name).resolve()  # DVC may have checked it out as a link into its cache
         try:

@@ -4,7 +4,8 @@ import json
 import tarfile
 from pathlib import Path
 
-from components.data.manifest import read_index, read_manifest
+from components.data.manifest import read_manifest
+from components.data.reader import ShardReader
 from components.errors import CotamError
 from components.scenes.graph import Obj, Scene, Text
 
@@ -27,7 +28,9 @@ def scenes_of(shards: Path, root: Path) -> list[Scene] | None:
     graphs = {}
     for tar in sorted(source.glob("*.tar")) if source.is_dir() else ():
         graphs |= _graphs(tar)
-    names = [Path(name).with_suffix("").as_posix() for name in _names(shards, manifest)]
+    if not graphs:
+        return None
+    names = [Path(name).with_suffix("").as_posix() for name in _names(shards)]
     known = [name in graphs for name in names]
     if not any(known):
         return None
@@ -47,13 +50,13 @@ def scene_from_json(graph: dict) -> Scene:
     return Scene(**(graph | {"objects": objects, "text": text}))
 
 
-def _names(shards: Path, manifest: dict) -> list[str]:
+def _names(shards: Path) -> list[str]:
     """What each picture was called in the source."""
-    names = []
-    for entry in manifest["shards"]:
-        with tarfile.open(shards / entry["file"]) as tar:
+    reader, names = ShardReader(shards), []
+    for number in range(len(reader.manifest["shards"])):
+        with reader.shard(number) as path, tarfile.open(path) as tar:
             names += [json.load(tar.extractfile(member))["name"] for member in tar if member.name.endswith(".json")]
-    if len(names) != len(read_index(shards, manifest)):
+    if len(names) != len(reader):
         raise CotamError(f"{shards} does not say what all of its pictures were called; shard the images again.")
     return names
 

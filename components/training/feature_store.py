@@ -9,8 +9,9 @@ rounding. Filling goes on where a killed run stopped.
 """
 
 import hashlib
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +34,7 @@ from components.progress import track
 from components.training.draws import Draw, cut, draw
 from components.training.table import Column, Table
 from components.vision import Tower
-from components.workers import run_jobs
+from components.workers import in_one_process, run_jobs
 
 PORTION = 32  # images that go through codec and tower together; part of the result, as batched sums differ
 SAMPLE = 1024  # views that the adapter's units are measured on
@@ -50,7 +51,7 @@ class Images(Protocol):
 
     def order(self, epoch: int) -> np.ndarray: ...
 
-    def image(self, index: int) -> Image.Image: ...
+    def read(self, numbers: Iterable[int]) -> Iterator[Image.Image]: ...
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,11 @@ class FeatureStore:
                 views,
             )
             if self.images.filled < len(images):
-                look_at = partial(self.look_at, images, size, codec, guide_tower, tower)
+                read = images.read
+                if in_one_process(workers):  # the following portion is read while one is looked at
+                    coming = images.read(range(self.images.filled, len(images)))
+                    read = partial(_take, coming)
+                look_at = partial(self.look_at, read, size, codec, guide_tower, tower)
                 self._fill(len(images), look_at, workers)
 
     def __len__(self) -> int:
@@ -214,12 +219,18 @@ class FeatureStore:
 
     @torch.no_grad()
     def look_at(
-        self, images: Images, size: int, codec: Codec, guide_tower: Tower, tower: Tower, start: int
+        self,
+        read: Callable[[range], Iterable[Image.Image]],
+        size: int,
+        codec: Codec,
+        guide_tower: Tower,
+        tower: Tower,
+        start: int,
     ) -> tuple[Rows, Rows]:
         """The rows of all views of a portion's images, and of the images themselves."""
         plan = self.plan
-        numbers = range(start, min(start + PORTION, len(images)))
-        pictures = [cut(images.image(number), size, plan.seed, number) for number in numbers]
+        numbers = range(start, min(start + PORTION, self.images.rows))
+        pictures = [cut(image, size, plan.seed, number) for number, image in zip(numbers, read(numbers), strict=True)]
         levels = [None] * len(pictures)
         if plan.levels > 1:
             levels = guide(guide_tower, pictures, plan.grid, plan.k, plan.layers, levels=plan.levels)
@@ -238,6 +249,10 @@ class FeatureStore:
         patches_BND = _patches(pictures, tower)
         features_BND = tower.forward_from_patches(patches_BND).consumed_BND
         return views, {"patches": patches_BND.cpu().numpy(), "features": features_BND.cpu().numpy()}
+
+
+def _take(coming: Iterator[Image.Image], numbers: range) -> list[Image.Image]:
+    return list(itertools.islice(coming, len(numbers)))
 
 
 def _patches(pictures: Sequence[Image.Image | np.ndarray], tower: Tower) -> Tensor:

@@ -8,7 +8,7 @@ last checkpoint to bitwise the same weights (at the same number of threads and p
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from components.ahead import in_order
 from components.errors import CotamError
 from components.processes import micro_batch
 from components.progress import track
@@ -28,6 +29,7 @@ from components.training.optimizer import make_optimizers
 
 RAMP = 0.05  # share of the steps over which the learning rate rises
 CLIP = 1.0  # largest norm of the gradient
+AHEAD = 3  # batches in memory: a thread reads those that follow while one is computed with
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Examples(Protocol):
         """All examples' numbers in this epoch's order; the same in every process and on every call."""
 
     def batch(self, epoch: int, examples: np.ndarray) -> dict[str, Tensor]:
-        """The tensors of these examples, on the CPU."""
+        """The tensors of these examples, on the CPU: a function of nothing else. A thread calls it."""
 
 
 Loss = Callable[[nn.Module, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
@@ -118,31 +120,39 @@ def train(
     kept = load_checkpoint(_of_first(here, checkpoint), model, movers, here.process_index)
     position = kept or {"step": 0, "sums": {}}
     sums: dict[str, float] = position["sums"]
-    order, order_epoch = np.empty(0), -1
 
     numbers = range(position["step"], steps)
+    share = len(range(here.process_index, size, here.num_processes))  # examples of a batch that are this process's
+
+    def portions() -> Iterator[tuple[int, np.ndarray]]:
+        """Epoch and examples of all that this process computes with at once."""
+        order = np.empty(0)
+        for step in numbers:
+            epoch, place = divmod(step, per_epoch)
+            if place == 0 or step == numbers[0]:
+                order = examples.order(epoch)
+            mine = order[place * size : (place + 1) * size][here.process_index :: here.num_processes]
+            yield from ((epoch, mine[start : start + at_once]) for start in range(0, share, at_once))
+
+    batches = in_order(lambda portion: examples.batch(*portion), portions(), ahead=AHEAD)
     for step in track(numbers, description) if here.is_main_process else numbers:
-        epoch, place = divmod(step, per_epoch)
-        if place == 0:
+        if step % per_epoch == 0:
             sums = {}
-        if epoch != order_epoch:
-            order, order_epoch = examples.order(epoch), epoch
-        mine = order[place * size : (place + 1) * size][here.process_index :: here.num_processes]
         for group in (group for mover in movers for group in mover.param_groups):
             group["lr"] = schedule.rate(step, per_epoch) * group.get("scale", 1.0)
 
         summed: dict[str, Tensor] = {}
-        for start in range(0, len(mine), at_once):
-            portion = mine[start : start + at_once]
-            batch = {name: tensor.to(here.device) for name, tensor in examples.batch(epoch, portion).items()}
-            is_last = start + at_once >= len(mine)
+        for start in range(0, share, at_once):
+            batch = {name: tensor.to(here.device) for name, tensor in next(batches).items()}
+            count = min(at_once, share - start)
+            is_last = start + count == share
             with contextlib.nullcontext() if is_last else here.no_sync(prepared):
                 total, parts = loss(prepared, batch)
                 # Gradients are averaged over processes, whose shares of the batch may differ by one example.
-                here.backward(total * (len(portion) * here.num_processes / size))
+                here.backward(total * (count * here.num_processes / size))
             for name, value in {"loss": total, **parts}.items():
-                share = value.detach() * (len(portion) / size)
-                summed[name] = summed[name] + share if name in summed else share
+                part = value.detach() * (count / size)
+                summed[name] = summed[name] + part if name in summed else part
         here.clip_grad_norm_(model.parameters(), CLIP)
         for stepper in steppers:
             stepper.step()

@@ -42,6 +42,7 @@ class PixelViews:
 
     def _pixels(self, numbers: np.ndarray) -> Tensor:
         seed = self.store.plan.seed
-        pictures = [np.array(cut(self.images.image(int(n)), self.size, seed, int(n))) for n in numbers]
+        images = zip(map(int, numbers), self.images.read(numbers), strict=True)
+        pictures = [np.array(cut(image, self.size, seed, number)) for number, image in images]
         pixels_B3HW = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
         return pixels_B3HW.contiguous(memory_format=torch.channels_last)

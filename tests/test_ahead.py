@@ -1,0 +1,43 @@
+"""Results come in order however long each takes, no further ahead than allowed, and errors where they belong."""
+
+import threading
+import time
+
+import pytest
+
+from components.ahead import in_order
+
+
+def test_results_come_in_order_and_never_too_far_ahead():
+    begun, most, lock = 0, 0, threading.Lock()
+
+    def do(item):
+        nonlocal begun
+        with lock:
+            begun += 1
+        time.sleep(0.002 * (item % 3))
+        return item * item
+
+    taken = 0
+    for taken, result in enumerate(in_order(do, range(40), threads=4, ahead=6), 1):
+        assert result == (taken - 1) ** 2
+        most = max(most, begun - taken)
+    assert taken == 40
+    assert 0 < most < 6
+
+
+def test_an_error_is_raised_in_its_place_and_ends_the_rest():
+    done = []
+
+    def do(item):
+        if item == 3:
+            raise ValueError("three")
+        done.append(item)
+        return item
+
+    results = in_order(do, range(1000), threads=2, ahead=4)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(results)
+    assert len(done) < 10
+    assert list(in_order(do, [])) == []
