@@ -116,6 +116,7 @@ def test_a_training_killed_within_an_epoch_goes_on_from_s3_to_the_weights_of_loc
 def test_the_adapter_is_the_same_from_s3(link, local, proxy, tmp_path):
     found = []
     for name, shards in (("local", local), ("s3", link)):
+        (tmp_path / name).mkdir()
         paths = write_checkout(tmp_path / name, {"adapter.warmup_epochs": "1"})
         paths.shards.parent.mkdir(exist_ok=True)
         paths.shards.symlink_to(shards)
