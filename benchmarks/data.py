@@ -22,7 +22,6 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -68,8 +67,8 @@ def measure(images: int, repeats: int, folder: Path) -> dict:
     with data_s3.store(folder / "store") as url:
         ways = _reading(reader, sorted(files.iterdir())) | data_s3.ways(folder / "shards", url, folder)
         ways["training"] = data_s3.training(reader, folder / "features")
-        reading = _rates(ways, repeats, "Reading")
-    writing = _rates(_writing(files, folder / "written"), repeats, "Writing")
+        reading = _rates(ways, repeats, "Reading", images)
+    writing = _rates(_writing(files, folder / "written"), repeats, "Writing", images)
     return {
         "images": images,
         "repeats": repeats,
@@ -120,20 +119,20 @@ def _writing(files: Path, out: Path) -> dict[str, Way]:
     return {"cotam shard": lambda: shard_folder(files, next(fresh))["images"], "ShardWriter": by_shard_writer}
 
 
-def _rates(ways: dict[str, Way], repeats: int, title: str) -> list[dict[str, float]]:
-    """Images per second of every way, once per repeat."""
+def _rates(ways: dict[str, Way], repeats: int, title: str, images: int) -> list[dict[str, float]]:
+    """Images per second of every way, once per repeat; each but the training has to do with all `images`."""
     found = []
     for repeat in track(range(repeats), title):
         names = list(ways) if repeat % 2 else list(ways)[::-1]
-        found.append({name: _rate(name, ways[name]) for name in names})
+        found.append({name: _rate(name, ways[name], None if name == "training" else images) for name in names})
     return found
 
 
-def _rate(name: str, way: Callable[[], int]) -> float:
+def _rate(name: str, way: Way, expected: int | None) -> float:
     start = time.perf_counter()
     images = way()
     seconds = time.perf_counter() - start
-    assert images, f"{name} gave no pictures"
+    assert images == (expected or images), f"{name} gave {images} of {expected} pictures"
     return images / seconds
 
 

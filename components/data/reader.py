@@ -20,8 +20,8 @@ from components.errors import CotamError
 from components.files import sha256
 
 _ANY_SIZE = 2**62  # what is in a shard has passed the check of sizes
-RUN, RUN_BYTES = 8, 2 << 20  # neighbours that are asked for at once
-AHEAD = 16  # runs that are read and decoded before they are wanted: up to 128 pictures, of 32 MiB or AHEAD large ones
+RUN, RUN_BYTES = 32, 1 << 20  # neighbours that are asked for at once: a store's requests cost more than their bytes
+AHEAD = 16  # runs that are read and decoded before they are wanted: files of 16 MiB, or AHEAD large ones
 
 
 class ShardReader:
