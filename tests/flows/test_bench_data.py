@@ -11,5 +11,5 @@ def test_every_way_reads_every_picture(s3, tmp_path, monkeypatch):
     assert found["shards"] == 2
     reading = found["reading"]
     assert {name for pair in data.READING for name in pair} == set(reading["images_per_second"])
-    assert all(ratio["lowest"] > 0 for ratio in reading["ratios"].values())
+    assert all(rate["lowest"] > 0 for rate in reading["images_per_second"].values())
     assert "Contents" not in s3.list_objects_v2(Bucket=s3_store.BUCKET, Prefix="bench-data/")
