@@ -69,9 +69,8 @@ class ShardReader:
             IndexError: there is no such picture.
             CotamError: its shard is not what was written.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"there are {len(self)} pictures, so no number {index}")
-        return self._read((int(index), 1))[0]
+        (run,) = self._runs([index])
+        return self._read(run)[0]
 
     def read(self, numbers: Iterable[int]) -> Iterator[Image.Image]:
         """These pictures in this order, as `image` gives them, read and decoded by threads some places ahead.
@@ -119,6 +118,8 @@ class ShardReader:
         """First number and length of each row of neighbours in one shard."""
         first, count, size = 0, 0, 0
         for number in map(int, numbers):
+            if not 0 <= number < len(self):
+                raise IndexError(f"there are {len(self)} pictures, so no number {number}")
             following, more = first + count, int(self._index[number, 2])
             joins = number == following and self._index[number, 0] == self._index[first, 0]
             if count and not (joins and count < RUN and size + more <= RUN_BYTES):
