@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from components import steps
+from components import step_run
 from components.adapter import LatentAdapter
 from components.adapter.losses import high_loss
 from components.codec import Codec
@@ -71,7 +71,7 @@ def run(checkout, patch):
             assert stage == f"{name}@elic-micro-llava"
             yield log
 
-        patch.setattr(steps, "stage_run", stage_run)
+        patch.setattr(step_run, "stage_run", stage_run)
         run_step(name, paths=checkout)
         return log, sha256_tree(results(checkout, name))
 
