@@ -55,11 +55,11 @@ def compare(model, fast, picture: NDArray[np.uint8], quality: int) -> dict:
 def measure(codec_name: str, pictures: int, size: int) -> dict:
     """Means, and the worst, by quality."""
     from components.codec.codec import Codec
-    from components.codec.fast import FastTransforms
+    from components.codec.fast import FastTransforms, short_type
     from components.evaluation.pictures import photographs
 
     model = Codec.from_pretrained(codec_name).model
-    fast, result = FastTransforms(model), {}
+    fast, result = FastTransforms(model, short_type(torch.device("cpu"))), {}
     cut = crops(list(photographs().values())[:pictures], (size, size))
     for quality in QUALITIES:
         found = [compare(model, fast, picture, quality) for picture in track(cut, f"Quality {quality}")]

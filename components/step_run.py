@@ -142,6 +142,8 @@ def run_instance(this: Instance) -> None:
     step = this.step
     if processes.count() > 1 and not step.trains:
         raise CotamError(f"{step.name} runs in one process; start it without torchrun.")
+    record = this.paths.locks / f"{this.stage}.json"
+    before = _read(record)
     # Heavy imports: before the stage's record begins, which is of its work alone.
     function = getattr(importlib.import_module(step.module), step.function)
     processes.take_device()
@@ -152,8 +154,6 @@ def run_instance(this: Instance) -> None:
             with tempfile.TemporaryDirectory() as out:
                 function(this.inputs(this.work, Path(out), StageLog()))
         return
-    record = this.paths.locks / f"{this.stage}.json"
-    before = _read(record)
     with stage_lock(this.stage, this.paths):
         last = _read(record)
         meanwhile = last is not None and last != before

@@ -73,10 +73,10 @@ def make_ready(project: Path) -> None:
     """
     os.environ.update(services.environment(project))
     os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "1"  # between two looks at the run we see ourselves what is alive
-    with ThreadPoolExecutor(1) as pool:
-        deployed = pool.submit(deploy, project)
-        importlib.import_module("flows.watch")  # Prefect: it reads its settings from the environment as it is imported
-        deployed.result()
+    with ThreadPoolExecutor(1) as pool:  # deploying in the main thread, so that a signal ends it
+        loaded = pool.submit(importlib.import_module, "flows.watch")  # Prefect, which reads that environment
+        deploy(project)
+        loaded.result()
 
 
 def times_of(flow_run_id: UUID, uri: str) -> StageTimes | None:

@@ -79,6 +79,14 @@ def test_another_quality_codec_image_or_guidance_is_another_stream(codec, pictur
     assert codec.coded == 6
 
 
+def test_other_arithmetic_is_another_stream(monkeypatch):
+    plain, fast = (Codec.from_pretrained("codec/elic-micro", fast=fast) for fast in (False, True))
+    settings = [coding_cache._settings(codec, 3, None) for codec in (plain, fast)]
+    monkeypatch.setattr("components.codec.fast.REVISION", 0)
+    settings.append(coding_cache._settings(fast, 3, None))
+    assert len(set(settings)) == 3
+
+
 def test_shape_is_part_of_a_picture(codec, tmp_path):
     flat = np.zeros((16, 64, 3), np.uint8)
     cache = CodingCache(tmp_path)

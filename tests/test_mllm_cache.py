@@ -40,7 +40,17 @@ def test_a_batch_continues_its_prefixes(window):
         assert torch.equal(untouched.values, original.values)
 
 
-def test_no_more_than_the_room():
-    cache = continued(prefixes(MistralConfig(num_hidden_layers=1, sliding_window=None)), ROWS, room=2)
-    with pytest.raises(RuntimeError):
-        cache.update(*states(len(ROWS), 3, 1), 0)
+@pytest.mark.parametrize("room", [0, 1, 3])
+def test_an_answer_outgrows_its_room(room):
+    config = MistralConfig(num_hidden_layers=1, sliding_window=None)
+    expected, found = prefixes(config), continued(prefixes(config), ROWS, room)
+    expected.batch_select_indices(ROWS)
+    for step, length in enumerate((2, *20 * [1])):
+        new = states(len(ROWS), length, step)
+        for mine, theirs in zip(found.update(*new, 0), expected.update(*new, 0), strict=True):
+            assert torch.equal(mine, theirs)
+
+
+def test_memory_is_that_of_the_room():
+    (layer,) = continued(prefixes(MistralConfig(num_hidden_layers=1, sliding_window=None)), ROWS, room=2).layers
+    assert layer.keys.untyped_storage().nbytes() == len(ROWS) * HEADS * (6 + 2) * WIDTH * 4

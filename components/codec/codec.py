@@ -84,6 +84,11 @@ class Codec:
         fast = self.architecture.fast if fast is None else fast
         self.transforms = FastTransforms(self.model, short_type(self.device)) if fast else self.model
 
+    @property
+    def arithmetic(self) -> str:
+        """A name of what the transforms compute: whoever keeps results tells by it those of others apart."""
+        return self.transforms.identity if isinstance(self.transforms, FastTransforms) else "float32"
+
     @cached_property
     def wire(self) -> Wire | DcaeWire:
         """Made when it is first used: before a fork, nothing may compute."""

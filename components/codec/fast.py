@@ -32,7 +32,7 @@ from components.codec.gains import Gain
 from components.codec.short import ShortAttention, ShortBottleneck, ShortConv, laid_out, short_branches
 from components.codec.split import SplitConv, splits_pay
 
-REVISION = 2  # of what these transforms compute: whoever keeps their results tells older ones by it
+REVISION = 2  # of what these transforms compute
 BAND_BYTES = 20 << 20  # of a band's widest features in float32; glibc keeps blocks below 32 MiB for the next time
 
 
@@ -55,19 +55,26 @@ class FastTransforms:
     def __init__(self, model: Elic, short: torch.dtype = torch.bfloat16, band_bytes: int = BAND_BYTES):
         self.short, self.band_bytes = short, band_bytes
         down = [laid_out(conv, torch.float32) for conv in model.down]
-        split = short == torch.bfloat16 and splits_pay(down[0].weight.device)
+        device = down[0].weight.device
+        folds = device.type == "cpu" and short != torch.float32  # a card has float32 enough for the chain as it is
         # The first has three channels: nothing is faster for so few.
-        self.down = [SplitConv(conv) if split and k else conv for k, conv in enumerate(down)]
+        first = 2 if folds else 1
+        split = short == torch.bfloat16 and splits_pay(device)
+        self.down = [SplitConv(conv) if split and k >= first else conv for k, conv in enumerate(down)]
         self.up = [ShortConv(rounded_kernels(conv, short), short) for conv in model.up]
         self.analysis = [short_branches(refine.branches, short) for refine in model.analysis]
         self.synthesis = [short_branches(refine.branches, short) for refine in model.synthesis]
         self.analysis_gain, self.latent_gain = list(model.analysis_gain), model.latent_gain
         self.synthesis_inverse = list(model.synthesis_inverse)
-        on_cpu = model.down[0].weight.device.type == "cpu"  # a card has float32 enough for the chain as it is
-        folds = on_cpu and short != torch.float32
         self.folded = Folded(*down[:2], self.analysis_gain[0]) if folds else None
-        self.short_down = [ShortConv(rounded_kernels(conv, short), short) for conv in model.down[:2]]
-        self.short_down[1].conv.bias.zero_()  # it is in the folded one
+        if folds:
+            self.short_down = [ShortConv(rounded_kernels(conv, short), short) for conv in model.down[:2]]
+            self.short_down[1].conv.bias.zero_()  # it is in the folded one
+
+    @property
+    def identity(self) -> str:
+        """A name that other transforms of the same weights, which give other values, do not have."""
+        return f"{self.short} {'split ' * any(isinstance(conv, SplitConv) for conv in self.down)}{REVISION}"
 
     @torch.inference_mode()
     def analyse(self, x_B3HW: Tensor, quality_map_BHW: Tensor) -> Tensor:

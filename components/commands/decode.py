@@ -61,7 +61,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         choices=[suffix[1:] for suffix in FORMATS],
         help="where -o names no file: what to write (default: png)",
     )
-    add_fast(parser, "transforms")
+    add_fast(parser)
     add_folders(parser)
     add_codec_and_json(parser, "the codec that wrote the file")
 

@@ -53,7 +53,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     )
     add_frames(parser, "of a video: how many frames, spread evenly; a shorter one gives all")
     parser.add_argument("--plain", action="store_true", help="the same quality everywhere, without a CLIP's guidance")
-    add_fast(parser, "transforms")
+    add_fast(parser)
     add_folders(parser)
     add_codec_and_json(parser, "a folder, or models:/NAME@champion")
 

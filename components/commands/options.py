@@ -35,9 +35,9 @@ def add_frames(parser: argparse.ArgumentParser, of: str) -> None:
     parser.add_argument("--frames", type=at_least(1), metavar="N", help=f"{of} (default: 16)")
 
 
-def add_fast(parser: argparse.ArgumentParser, what: str) -> None:
-    """`--fast`; `what` is done faster."""
-    said = f"{what} that round more; for large codecs on processors with bfloat16"
+def add_fast(parser: argparse.ArgumentParser) -> None:
+    """`--fast`, of commands that run transforms."""
+    said = "transforms that round more; for large codecs on processors with bfloat16"
     parser.add_argument("--fast", action="store_true", help=said)
 
 

@@ -97,7 +97,12 @@ class ShardCache:
 
 def _remove_others(folder: Path, room: int) -> None:
     others = [other for other in folder.parent.iterdir() if other != folder] if folder.parent.is_dir() else []
-    for other in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True):
-        room -= sum(path.stat().st_blocks * 512 for path in other.iterdir())
+    sizes = []
+    for other in others:
+        with contextlib.suppress(FileNotFoundError):  # another process of this training removes them, too
+            taken = sum(path.stat().st_blocks * 512 for path in other.iterdir())
+            sizes.append((other.stat().st_mtime, taken, other))
+    for _, taken, other in sorted(sizes, reverse=True):
+        room -= taken
         if room < 0:
             shutil.rmtree(other, ignore_errors=True)

@@ -198,7 +198,7 @@ def _settings(codec: "Codec", quality: int, guide: Any) -> bytes:
     known = {
         "format": VERSION,
         "codec": codec.model_id,
-        "fast": codec.transforms is not codec.model,
+        "transforms": codec.arithmetic,
         "device": codec.device.type,
         "torch": torch.__version__,
         "quality": int(quality),

@@ -250,7 +250,7 @@ class CotamModel(lmms):
 
 def _number(name: str, said: Any, least: int) -> int:
     """A whole number of the model arguments, which lmms-eval hands over as text where it does not look like one."""
-    if not isinstance(said, int) or said < least:
+    if type(said) is not int or said < least:
         raise CotamError(f"{name} is {said!r}; give a whole number from {least} on.")
     return said
 

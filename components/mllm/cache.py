@@ -1,7 +1,7 @@
-"""Keys and values of questions that share prefixes, in memory that already has room for all that will be said.
+"""Keys and values of questions that share prefixes, in memory that already has room for what will be said.
 
-transformers' own layers are joined to what is new at every step, which copies them whole; here every position is
-written once.
+transformers' own layers are joined to what is new at every step, which copies them whole; here a position is written
+once. Only an answer that is longer than there is room for moves, to twice the room.
 """
 
 import copy
@@ -25,6 +25,9 @@ class Roomy(DynamicLayer):
         """Write what is new behind what is there, and return all of it; (B, heads, T, d) each."""
         start = self.get_seq_length()
         stop = start + key_states.shape[-2]
+        if stop > self._held[0].shape[-2]:
+            every = torch.arange(len(key_states), device=key_states.device)
+            self._held = [_with_room(part, every, max(stop - start, start)) for part in (self.keys, self.values)]
         for held, new in zip(self._held, (key_states, value_states), strict=True):
             held[:, :, start:stop] = new
         self._show(stop)
@@ -35,7 +38,10 @@ class Roomy(DynamicLayer):
 
 
 def continued(prefixes: Cache, rows_B: Tensor, room: int) -> Cache:
-    """The cache of a batch whose row i continues prefix `rows_B[i]` by up to `room` positions; `prefixes` stays."""
+    """The cache of a batch whose row i continues prefix `rows_B[i]`, with `room` positions to begin with.
+
+    The prefixes stay as they are.
+    """
     return Cache(layers=[_continued(layer, rows_B, room) for layer in prefixes.layers])
 
 

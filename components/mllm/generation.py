@@ -17,6 +17,8 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 
 from components.mllm.cache import continued
 
+AT_FIRST = 64  # positions that an answer has room for before it has to move; tasks allow thousands, and few are said
+
 
 @dataclass(frozen=True)
 class Prefixes:
@@ -50,7 +52,7 @@ def generate(
     rows_B = torch.tensor(rows, device=device)
     embed = model.get_input_embeddings()
     inputs_BSE, suffix_mask_BS = _pad_left([embed(ids.to(device)) for ids in suffixes])
-    cache = continued(prefixes.cache, rows_B, inputs_BSE.shape[1] + max_new_tokens - 1)  # the last is said, not read
+    cache = continued(prefixes.cache, rows_B, inputs_BSE.shape[1] + min(max_new_tokens, AT_FIRST))
     mask_BT = torch.cat([prefixes.mask_VP[rows_B], suffix_mask_BS], dim=1)
     ends = torch.tensor(end_tokens, device=device)
     finished_B = torch.zeros(len(rows), dtype=torch.bool, device=device)

@@ -5,7 +5,7 @@ measures both losses on the held-out images, with and without the adapter.
 """
 
 import shutil
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from components.adapter import AdapterConfig, LatentAdapter
 from components.adapter.losses import high_loss, low_loss
 from components.codec.codec import Codec
-from components.codec.fast import REVISION, short_type
 from components.codec.transforms import VariableRate
 from components.data.reader import ShardReader
 from components.files import sha256_tree, write_json
@@ -60,9 +59,8 @@ class AdapterStage:
             levels=params.guidance.levels,
         )
         reader = ShardReader(inputs.paths.shards, params.seed)
-        # The type decides which transforms the codec has here, and with them what it decodes.
-        transforms = f"{short_type(self.codec.device)}, {REVISION}"
-        origin = {"shards": reader.fingerprint, "transforms": transforms} | {
+        # Another machine may have other transforms, which decode other pictures.
+        origin = {"shards": reader.fingerprint, "transforms": self.codec.arithmetic} | {
             name: sha256_tree(folder)
             for name, folder in (
                 ("codec", inputs.codec_weights),
@@ -120,7 +118,11 @@ def adapter_config(codec: Codec | VariableRate, tower: Tower, sizes: Sizes) -> A
 def _remove_others(folder: Path, kept: int) -> None:
     """Remove stores of other settings, weights or code but the `kept` used last: each may take gigabytes."""
     others = [other for other in folder.parent.iterdir() if other != folder] if folder.parent.is_dir() else []
-    for other in sorted(others, key=lambda other: other.stat().st_mtime, reverse=True)[kept:]:
+    times = []
+    for other in others:
+        with suppress(FileNotFoundError):  # another process of this training removes them, too
+            times.append((other.stat().st_mtime, other))
+    for _, other in sorted(times, reverse=True)[kept:]:
         shutil.rmtree(other, ignore_errors=True)
 
 

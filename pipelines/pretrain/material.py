@@ -76,7 +76,7 @@ class Material:
         key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
         for other in folder.glob(f"{self.name}.{what}.*{suffix}"):
             if key not in other.name:
-                other.unlink()
+                other.unlink(missing_ok=True)  # two trainings may start at once
         return folder / f"{self.name}.{what}.{key}{suffix}"
 
 

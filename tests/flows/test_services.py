@@ -106,6 +106,18 @@ def test_up_leaves_alone_what_runs(running):
 
 
 @pytest.mark.soak
+def test_what_fails_meanwhile_leaves_the_services_to_the_next(running):
+    before = pids(running)
+
+    def fails():
+        raise CotamError("no deployment")
+
+    with pytest.raises(CotamError, match="no deployment"):
+        services.up(running, meanwhile=fails)
+    services.up(running)  # the lock is free
+    assert pids(running) == before
+
+
 def test_a_dead_mlflow_is_healed_and_nothing_else_is_touched(running):
     services.up(running)
     before = pids(running)
