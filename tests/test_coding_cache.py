@@ -69,8 +69,7 @@ def test_another_quality_codec_image_or_guidance_is_another_stream(codec, pictur
     assert codec.coded == cache.encoded == len(set(streams)) == 6
     other = SimpleNamespace(
         model_id="0a1b2c3d",
-        transforms=None,
-        model=None,
+        arithmetic="float32",
         device=SimpleNamespace(type="cpu"),
         encode=lambda images, quality, levels: [b"other" for _ in images],
     )
