@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from components.files import atomic_file
 from components.mllm.family import Family
 from components.mllm.visual import Kind
 from components.progress import track
@@ -30,9 +31,8 @@ def features(family: Family, folder: Path, material: Material, count: int) -> np
         states = tower.hidden_states(tower.patch_embed(views_BV3hw.flatten(0, 1)), {layer})[layer]
         found.append(states.unflatten(0, views_BV3hw.shape[:2]).half().numpy())
     tower.bf16 = False
-    half_made = path.with_suffix(".part.npy")
-    np.save(half_made, np.concatenate(found))
-    half_made.rename(path)
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.concatenate(found))
     return np.load(path, mmap_mode="r")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from components.closure import import_closure
 from components.errors import CotamError
-from components.files import sha256
+from components.files import atomic_file, sha256
 from components.paths import ROOT
 from components.scenes import Scene, sample_scene
 from components.scenes.captions import caption
@@ -97,9 +97,8 @@ def kept(path: Path, work: Callable[[int], tuple[np.ndarray, ...]], count: int, 
         rows = pool.map(work, range(count), chunksize=100)
     columns = [np.stack(column) for column in zip(*rows, strict=True)]
     made: dict[str, Any] = {str(number): column for number, column in enumerate(columns)}
-    half_made = path.with_suffix(".part.npz")
-    np.savez(half_made, **made)
-    half_made.rename(path)
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **made)
     return columns
 
 
