@@ -1,6 +1,6 @@
 """How fast pictures come out of shards, on disk and on S3, and go into them, against webdataset's own loops.
 
-    cotam bench data [--json]          or: python benchmarks/data.py --images 2000 --repeats 11
+    cotam bench data [--json]          or: python -m benchmarks.data --images 2000 --repeats 11
 
 Reading: every picture once, decoded, by one process. Ours in the shuffled order of an epoch, which can be resumed
 anywhere, and from S3 also in the order in the shards, as the feature store reads; single files in the same shuffled
@@ -28,6 +28,7 @@ from PIL import Image
 
 from benchmarks import data_s3
 from benchmarks.data_s3 import Way
+from components import config
 from components.data import ShardReader, shard_folder
 from components.progress import track
 from components.scenes import render, sample_scene
@@ -48,8 +49,11 @@ READING = (
 WRITING = (("cotam shard", "ShardWriter"),)
 
 
-def measure(images: int, repeats: int, folder: Path) -> dict:
+def measure(images: int, repeats: int, settings: config.Settings, folder: Path) -> dict:
     """Draw `images` scenes into `folder`, and read and write them `repeats` times in every way.
+
+    Args:
+        settings: the models that a training takes pictures for.
 
     Returns:
         images per second of each way and the ratios of some of them (median, lowest, highest, over the repeats), and
@@ -66,7 +70,7 @@ def measure(images: int, repeats: int, folder: Path) -> dict:
     hashing = time.perf_counter() - start
     with data_s3.store(folder / "store") as url:
         ways = _reading(reader, sorted(files.iterdir())) | data_s3.ways(folder / "shards", url, folder)
-        ways["training"] = data_s3.training(reader, folder / "features")
+        ways["training"] = data_s3.training(settings, folder / "features")
         reading = _rates(ways, repeats, "Reading", images)
     writing = _rates(_writing(files, folder / "written"), repeats, "Writing", images)
     return {
@@ -81,8 +85,6 @@ def measure(images: int, repeats: int, folder: Path) -> dict:
 
 
 def _reading(reader: ShardReader, paths: list[Path]) -> dict[str, Way]:
-    import webdataset
-
     order = [int(index) for index in reader.order(0)]
     tars = [str(reader.folder / entry["file"]) for entry in reader.manifest["shards"]]
 
@@ -92,14 +94,10 @@ def _reading(reader: ShardReader, paths: list[Path]) -> dict[str, Way]:
                 image.convert("RGB")
         return len(order)
 
-    def from_webdataset() -> int:
-        samples = webdataset.WebDataset(tars, shardshuffle=False).shuffle(1000).decode("pilrgb").to_tuple("png;jpg")
-        return sum(1 for _ in samples)
-
     return {
-        "shards": lambda: sum(1 for _ in reader.images(0)),
+        "shards": lambda: data_s3.count(reader.images(0)),
         "files": from_files,
-        "webdataset": from_webdataset,
+        "webdataset": lambda: data_s3.by_webdataset(tars),
     }
 
 
@@ -156,7 +154,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="report as JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(args.images, args.repeats, Path(folder))
+        result = measure(args.images, args.repeats, config.load(), Path(folder))
     if args.json:
         print(json.dumps(result, indent=2))
         return 0

@@ -1,6 +1,6 @@
 """What keeping decoded latents and target features saves: an adapter's training with them kept and with them made anew.
 
-    cotam bench reuse [--json]          or: python benchmarks/reuse.py --rounds 12
+    cotam bench reuse [--json]          or: python -m benchmarks.reuse --rounds 12
 
 A round is a pair on the same 32 drawn scenes: an optimizer step of the joint stage (paper, equation 1) whose batch
 comes out of the store (components/training/feature_store.py), and the same step after codec, guidance and tower have
@@ -14,8 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmarks.filling import fill
 from components import config
 from components.adapter import LatentAdapter
 from components.adapter.losses import high_loss, low_loss
@@ -31,27 +31,10 @@ from components.environment import be_quiet, use_threads
 from components.progress import track
 from components.scenes import render, sample_scene
 from components.training.adapter_stage import adapter_config, residual
-from components.training.feature_store import PORTION, FeatureStore, Plan
+from components.training.feature_store import PORTION, FeatureStore
 from components.training.optimizer import make_optimizers
-from components.training.tower import training_tower
 from components.training.units import measure_units
-from components.vision import Tower, load_tower
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Scenes of the training split, as a store reads images."""
-
-    pictures: list[Image.Image]
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    def order(self, epoch: int) -> np.ndarray:
-        return np.arange(len(self))
-
-    def read(self, numbers: Iterable[int]) -> Iterator[Image.Image]:
-        return (self.pictures[number] for number in numbers)
+from components.vision import Tower
 
 
 def measure(rounds: int, settings: config.Settings, folder: Path) -> dict:
@@ -62,13 +45,10 @@ def measure(rounds: int, settings: config.Settings, folder: Path) -> dict:
         second a whole training gets through when every view is made once and seen as often as the settings say.
     """
     use_threads(settings.threads)
-    codec = Codec.from_pretrained(settings.codec[settings.codecs[0]].weights, fast=None)
-    tower = training_tower(load_tower(settings.mllm[settings.mllms[0]].weights, bf16=True))
-    guide, guidance = load_tower(settings.guidance.tower), settings.guidance.model_dump(exclude={"tower", "scope"})
-    plan = Plan(settings.seed, settings.adapter.qualities, draws=1, held_out=1, **guidance)
-    drawn = Drawn([Image.fromarray(render(sample_scene(n, "train", "train"))) for n in range(rounds * PORTION + 1)])
-    kept = FeatureStore(folder, drawn, plan, codec, guide, tower)
-    step = _step(settings, codec, tower, kept)
+    drawn = [Image.fromarray(render(sample_scene(n, "train", "train"))) for n in range(rounds * PORTION + 1)]
+    filling = fill(settings, drawn, 1, folder)
+    kept = filling.store
+    step = _step(settings, filling.codec, filling.tower, kept)
     step(kept.batch(0, np.arange(PORTION)))  # the first is slower
 
     def reused(start: int) -> None:
@@ -76,7 +56,7 @@ def measure(rounds: int, settings: config.Settings, folder: Path) -> dict:
 
     def anew(start: int) -> None:
         torch.set_num_threads(1)
-        kept.look_at(drawn.read, tower.geometry.output_size[0], codec, guide, tower, start)
+        filling.look_at(start)
         torch.set_num_threads(settings.threads)
 
     pairs = []

@@ -118,11 +118,11 @@ def up(
                 replace(service, owner=owner).save(folder)
             services[name] = processes.load(folder, name)
             if name in ("postgres", "s3"):  # the next ones fail without them
-                _wait_ready(project, services[name])
+                wait_ready(project, services[name])
         for name in (name for name in options.names if name != "mlflow"):
-            _wait_ready(project, services[name])
+            wait_ready(project, services[name])
         meanwhile()
-        _wait_ready(project, services["mlflow"])
+        wait_ready(project, services["mlflow"])
     return services
 
 
@@ -232,7 +232,12 @@ def _free_port(name: str, host: str) -> int:
     return port
 
 
-def _wait_ready(project: Path, service: Service) -> None:
+def wait_ready(project: Path, service: Service) -> None:
+    """Return when a service that was started answers.
+
+    Raises:
+        CotamError: it ended, or does not answer in time.
+    """
     deadline = time.monotonic() + START_SECONDS
     while not service_launch.ready(project, service):
         if not service.process.alive():

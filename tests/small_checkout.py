@@ -7,7 +7,7 @@ import yaml
 from PIL import Image
 
 from components.codec.config import CodecConfig, DcaeConfig
-from components.config import override, read_yaml
+from components.config import Settings, load, override, read_yaml
 from components.data.sharding import shard_folder
 from components.evaluation.step_benchmarks import write_benchmarks
 from components.paths import ROOT, Paths
@@ -70,6 +70,23 @@ TINY_DCAE = DcaeConfig(
     dictionary_head=4,
     parameter_channels=(8, 8),
 )
+
+
+def tiny_settings(folder: Path) -> Settings:
+    """params.yaml's, with tiny models in `folder` and an adapter of their size, on one thread."""
+    tiny_codec_folder(folder / "codec")
+    tiny_clip_folder(folder / "clip")
+    tiny_llava_folder(folder / "llava")
+    return load(
+        overrides={
+            "threads": "1",
+            "codec.elic.weights": str(folder / "codec"),
+            "mllm.micro-llava.weights": str(folder / "llava"),
+            "guidance.tower": str(folder / "clip"),
+            "adapter.width": "32",
+            "variants": "{}",
+        }
+    )
 
 
 def tiny_codec_folder(folder: Path, seed: int = 5, config: CodecConfig | DcaeConfig = TINY_ELIC) -> Path:

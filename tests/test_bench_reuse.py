@@ -5,28 +5,13 @@ import pytest
 import torch
 
 from benchmarks import reuse as bench
-from components import config
 from components.training.feature_store import PORTION, FeatureStore
-from tests.models import tiny_clip_folder, tiny_llava_folder
-from tests.small_checkout import tiny_codec_folder
+from tests.small_checkout import tiny_settings
 
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    tiny_codec_folder(folder / "codec")
-    tiny_clip_folder(folder / "clip")
-    tiny_llava_folder(folder / "llava")
-    return config.load(
-        overrides={
-            "threads": "1",
-            "codec.elic.weights": str(folder / "codec"),
-            "mllm.micro-llava.weights": str(folder / "llava"),
-            "guidance.tower": str(folder / "clip"),
-            "adapter.width": "32",
-            "variants": "{}",
-        }
-    )
+    return tiny_settings(tmp_path_factory.mktemp("models"))
 
 
 def test_what_is_made_anew_is_what_was_kept(settings, tmp_path, monkeypatch):

@@ -150,7 +150,7 @@ def stores(tmp_path_factory) -> Iterator[tuple[Path, Options]]:
                 pytest.skip(str(error))
             service = service_launch.start(project, name, ports, options, {})
             service.save(folder)
-            flow_services._wait_ready(project, service)
+            flow_services.wait_ready(project, service)
         yield project, options
     finally:
         flow_services.down(project)

@@ -129,7 +129,7 @@ def test_it_starts_again_with_what_it_held(stores, s3):
     ports = {"s3": service_launch.port_of(before.url), "postgres": 0}
     service = service_launch.start(project, "s3", ports, Options(s3=True), {})
     service.save(folder)
-    services._wait_ready(project, service)
+    services.wait_ready(project, service)
     assert s3.get_object(Bucket=s3_store.BUCKET, Key="kept")["Body"].read() == b"kept"
 
 
