@@ -8,13 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.mllm import load_mllm
+from components.mllm import load_mllm, see
 from components.mllm.visual import Kind
 from components.paths import PRETRAINED
-from components.scenes import render, sample_scene
+from components.scenes import render
 from components.scenes.questions import draw_questions
-from pipelines.pretrain.lessons import IGNORED, LENGTH, lesson, word_ids
-from pipelines.pretrain.micro_models import MODELS
+from pipelines.pretrain.lessons import IGNORED, LENGTH, draw_clip_questions, lesson
+from pipelines.pretrain.material import Material
+from pipelines.pretrain.micro_models import FRAMES, MODELS
 from pipelines.pretrain.packing import ROOM, pack
 from pipelines.pretrain.train_clip import image_processor
 from pipelines.pretrain.train_mllm import QUESTIONS, Lesson, family_of, save
@@ -39,16 +40,31 @@ def model_and_processor(request, tmp_path_factory):
     return model.eval(), processor
 
 
-def scene_of(seed: int, detail: int):
-    return sample_scene(seed, "train", "train", 128 * detail, detail)
+STILL, LARGE, MOVING = Material("train"), Material("train", 2), Material("train", frames=FRAMES)
 
 
-def lessons_of(seeds, detail: int = 1) -> np.ndarray:
-    ids = word_ids()
-    rows = []
+def kinds_of(family) -> list[Material]:
+    """What a model of this family learns from."""
+    return [LARGE, MOVING] if Kind.VIDEO in family.kinds else [STILL]
+
+
+def drawn_of(material: Material, seed: int):
+    rng = np.random.default_rng(seed)
+    if material.frames:
+        return draw_clip_questions(material.clip(seed), rng, QUESTIONS)
+    return draw_questions(material.scene(seed), rng, QUESTIONS)
+
+
+def pixels_of(material: Material, seed: int) -> list[np.ndarray]:
+    """The picture of a scene, or the frames of a clip."""
+    return [render(one) for one in (material.clip(seed).frames(FRAMES) if material.frames else [material.scene(seed)])]
+
+
+def lessons_of(material: Material, seeds, processor) -> np.ndarray:
+    ids, rows = processor.tokenizer.get_vocab(), []
     for seed in seeds:
-        drawn = draw_questions(scene_of(seed, detail), np.random.default_rng(seed), QUESTIONS)
-        rows.append(np.stack([np.stack(column) for column in zip(*(lesson(*one, ids) for one in drawn), strict=True)]))
+        told = (lesson(*one, ids) for one in drawn_of(material, seed))
+        rows.append(np.stack([np.stack(column) for column in zip(*told, strict=True)]))
     return np.stack(rows)
 
 
@@ -74,55 +90,57 @@ def test_packing_moves_whole_questions_and_changes_nothing_in_them(seed, images)
         assert (packed.answers[image][packed.owners[image] == 0] == IGNORED).all()
 
 
-def features_of(family, seeds, detail: int) -> torch.Tensor:
-    pixels = torch.from_numpy(np.stack([render(scene_of(seed, detail)) for seed in seeds])).permute(0, 3, 1, 2)
-    views = family.framing(Kind.IMAGE, (128 * detail, 128 * detail)).pixels(pixels)
+def features_of(family, material: Material, seeds) -> torch.Tensor:
+    pixels = torch.from_numpy(np.stack([one for seed in seeds for one in pixels_of(material, seed)]))
+    framing = family.framing(Kind.VIDEO if material.frames else Kind.IMAGE, (material.size, material.size))
+    views = framing.pixels(pixels.permute(0, 3, 1, 2)).flatten(0, 1)
     layer = family.tower.feature_layer
-    states = family.tower.hidden_states(family.tower.patch_embed(views.flatten(0, 1)), {layer})[layer]
-    return states.unflatten(0, views.shape[:2])
+    states = family.tower.hidden_states(family.tower.patch_embed(views), {layer})[layer]
+    return states.unflatten(0, (len(seeds), -1))
 
 
 @torch.no_grad()
 def test_a_packed_question_is_answered_as_if_it_were_alone(model_and_processor):
     model, processor = model_and_processor
     family = family_of(model, processor)
-    learn, detail = Lesson(family, processor), 1 if family.model_class.__name__.startswith("LlavaFor") else 2
-    features = features_of(family, [3, 4], detail)
-    packed = pack(lessons_of([3, 4], detail), np.random.default_rng(0))
-    _, (together, _, _) = learn(features, packed, 128 * detail)
-    total, count = 0.0, 0
-    for image in range(2):
-        for owner in filter(None, packed.owners[image].unique().tolist()):
-            inside = packed.owners[image] == owner
-            alone = type(packed)(*(column[image][inside][None] for column in packed))
-            alone = alone._replace(owners=torch.ones_like(alone.owners))
-            _, (answer, _, _) = learn(features[image : image + 1], alone, 128 * detail)
-            targets = int((alone.answers != IGNORED).sum())
-            total, count = total + float(answer) * targets, count + targets
-    assert float(together) == pytest.approx(total / count, rel=1e-4)
+    learn = Lesson(family, processor)
+    for material in kinds_of(family):
+        features = features_of(family, material, [3, 4])
+        packed = pack(lessons_of(material, [3, 4], processor), np.random.default_rng(0))
+        _, (together, _, _) = learn(features, packed, material)
+        total, count = 0.0, 0
+        for image in range(2):
+            for owner in filter(None, packed.owners[image].unique().tolist()):
+                inside = packed.owners[image] == owner
+                alone = type(packed)(*(column[image][inside][None] for column in packed))
+                alone = alone._replace(owners=torch.ones_like(alone.owners))
+                _, (answer, _, _) = learn(features[image : image + 1], alone, material)
+                targets = int((alone.answers != IGNORED).sum())
+                total, count = total + float(answer) * targets, count + targets
+        assert float(together) == pytest.approx(total / count, rel=1e-4)
 
 
 @torch.no_grad()
 def test_training_shows_what_the_mllm_will_be_asked(model_and_processor, tmp_path: Path):
-    """The first word that the shipped folder answers is the likeliest in training, tiles and marks included."""
+    """The first word that the shipped folder answers is the likeliest in training; tiles, frames and marks included."""
     model, processor = model_and_processor
     family = family_of(model, processor)
-    learn, detail = Lesson(family, processor), 1 if family.model_class.__name__.startswith("LlavaFor") else 2
+    learn, ids = Lesson(family, processor), processor.tokenizer.get_vocab()
     save(model, processor, tmp_path)
     mllm = load_mllm(tmp_path)
     family.model.load_state_dict(mllm.model.state_dict())  # rounded to float16, as that is
-    ids, scene = word_ids(), scene_of(5, detail)
-    drawn = draw_questions(scene, np.random.default_rng(1), QUESTIONS)
-    (view,) = mllm.views([render(scene)])
-    answers = mllm.answer([view] * QUESTIONS, [question.prompt for _, question in drawn], max_new_tokens=1)
-    rows = []
-    for one, answer in zip(drawn, answers, strict=True):
-        tokens, targets, marks = lesson(*one, ids)
-        start = int((targets != IGNORED).argmax())
-        targets[:] = IGNORED
-        targets[start] = processor.tokenizer.convert_tokens_to_ids(answer)
-        rows.append(np.stack([tokens, targets, marks]))
-    packed = pack(np.stack(rows).transpose(1, 0, 2)[None], np.random.default_rng(0))
-    _, (_, _, right) = learn(features_of(family, [5], detail), packed, 128 * detail)
-    assert len(set(answers)) > 1
-    assert float(right) == 1.0
+    for material in kinds_of(family):
+        drawn = drawn_of(material, 5)
+        (seen,) = see(mllm, Kind.VIDEO if material.frames else Kind.IMAGE, [pixels_of(material, 5)])
+        answers = mllm.answer([seen] * QUESTIONS, [question.prompt for _, question in drawn], max_new_tokens=1)
+        rows = []
+        for one, answer in zip(drawn, answers, strict=True):
+            tokens, targets, marks = lesson(*one, ids)
+            start = int((targets != IGNORED).argmax())
+            targets[:] = IGNORED
+            targets[start] = processor.tokenizer.convert_tokens_to_ids(answer)
+            rows.append(np.stack([tokens, targets, marks]))
+        packed = pack(np.stack(rows).transpose(1, 0, 2)[None], np.random.default_rng(0))
+        _, (_, _, right) = learn(features_of(family, material, [5]), packed, material)
+        assert len(set(answers)) > 1
+        assert float(right) == 1.0

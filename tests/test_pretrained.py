@@ -58,6 +58,7 @@ def test_the_page_owns_up_to_every_goal_that_is_missed(name):
     text = "\n".join(scores(name, metrics))
     assert text in PAGE.read_text(encoding="utf-8")
     found = {"": metrics} | {f" at {128 * int(d)} pixels": table for d, table in metrics.get("detail", {}).items()}
+    found |= {" of clips": metrics["clips"]} if "clips" in metrics else {}
     for where, table in found.items():
         for style in STYLES:
             assert table[style]["goals"] == reached(table[style])

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from components.scenes.graph import MARGIN, NORMAL_SIZE, Obj, Scene, check_drawing, draw_surface
-from components.scenes.questions import COUNTS, Fact, Question, phrase, vocabulary
+from components.scenes.questions import COUNTS, INSTRUCTIONS, LETTERS, Fact, Question, phrase, vocabulary
 from components.scenes.styles import STYLES as LOOKS
 from components.scenes.world import COLOURS, KINDS, SHAPES, SPLITS, STYLES, TINTS
 
@@ -205,6 +205,17 @@ def ask(fact: Fact, form: str, rng: np.random.Generator) -> Question:
     known = "existence" if fact.values == ("yes", "no") else "colour"  # how `phrase` treats a family
     question = phrase(replace(fact, family=known), form, rng)
     return replace(question, family=fact.family, level=LEVELS[fact.family])
+
+
+def choice(fact: Fact, rng: np.random.Generator) -> Question:
+    """A fact as a choice among options; yes or no becomes one, too, as Video-MME has letters only."""
+    if fact.values != ("yes", "no"):
+        return ask(fact, "choice", rng)
+    options = tuple(fact.values[place] for place in rng.permutation(2))
+    listed = " ".join(f"{letter} . {option}" for letter, option in zip(LETTERS, options, strict=False))
+    prompt = f"{fact.question} {listed} {INSTRUCTIONS['choice']}"
+    answer = LETTERS[options.index(fact.value)]
+    return Question(fact.family, LEVELS[fact.family], "choice", prompt, answer, options, fact.question)
 
 
 _WORDS = "in which direction does move up down how many objects that come comes first last before number of object"

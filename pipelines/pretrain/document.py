@@ -52,7 +52,7 @@ def _row(folder: Path, pretrained: Path) -> str:
 
 
 def scores(name: str, metrics: dict) -> list[str]:
-    """Tables of one MLLM's scores: one for each detail of scenes, with a column per style."""
+    """Tables of one MLLM's scores: one for each detail of scenes and one for clips, with a column per style."""
     tables = {1: metrics} | {int(detail): table for detail, table in metrics.get("detail", {}).items()}
     lines = []
     for detail, table in tables.items():
@@ -64,6 +64,9 @@ def scores(name: str, metrics: dict) -> list[str]:
             "",
             *_table(table, "" if detail == 1 else f" at {size}"),
         ]
+    if "clips" in metrics:
+        what = f"`{name}` on {metrics['clip_count']} moving scenes of the {metrics['split']} split in each style:"
+        lines += ["", what, "", *_table(metrics["clips"], " of clips")]
     return lines
 
 
@@ -74,8 +77,9 @@ def _table(table: dict, where: str) -> list[str]:
     rows += [
         ("with another scene's image", lambda scores: scores["other_image"]),
         ("questions only, no image", lambda scores: scores["question_only"]),
-        ("attention AUC of the guidance tower", lambda scores: scores["attention_auc"]),
     ]
+    if all("attention_auc" in table[style] for style in styles):
+        rows.append(("attention AUC of the guidance tower", lambda scores: scores["attention_auc"]))
     return [
         f"| | {' | '.join(f'{style} style' for style in styles)} |",
         f"| --- |{' ---: |' * len(styles)}",

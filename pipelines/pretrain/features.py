@@ -12,24 +12,29 @@ from components.mllm.visual import Kind
 from components.progress import track
 from pipelines.pretrain.material import Material
 
-AT_ONCE = 50
+VIEWS_AT_ONCE = 50
 
 
 @torch.no_grad()
 def features(family: Family, folder: Path, material: Material, count: int) -> np.ndarray:
-    """The states that the MLLM reads of the views of the first `count` scenes, CLS included: float16 (N, V, T, D)."""
+    """The states that the MLLM reads of the views of the first `count` scenes, CLS included: float16 (N, V, T, D).
+
+    The views of a clip are its frames.
+    """
     what = f"{type(family).__name__.lower()}-{_digest(family)}.features"
     path = material.made_of(folder, what, __name__, ".npy")
     if path.exists() and len(kept := np.load(path, mmap_mode="r")) >= count:
         return kept[:count]
-    images, framing = material.pixels(folder), family.framing(Kind.IMAGE, (material.size, material.size))
+    kind = Kind.VIDEO if material.frames else Kind.IMAGE
+    images, framing = material.pixels(folder), family.framing(kind, (material.size, material.size))
     tower, layer, found = family.tower, family.tower.feature_layer, []
+    at_once = max(VIEWS_AT_ONCE // max(material.frames, 1), 1)
     tower.bf16 = True
-    for start in track(range(0, count, AT_ONCE), f"features of {material.name} scenes"):
-        pixels_B3HW = torch.from_numpy(np.array(images[start : min(start + AT_ONCE, count)])).permute(0, 3, 1, 2)
-        views_BV3hw = framing.pixels(pixels_B3HW)
-        states = tower.hidden_states(tower.patch_embed(views_BV3hw.flatten(0, 1)), {layer})[layer]
-        found.append(states.unflatten(0, views_BV3hw.shape[:2]).half().numpy())
+    for start in track(range(0, count, at_once), f"features of {material.name}"):
+        shown = torch.from_numpy(np.array(images[start : min(start + at_once, count)]))
+        views_PV3hw = framing.pixels(shown.flatten(0, -4).permute(0, 3, 1, 2))  # of pictures: scenes, or frames
+        states = tower.hidden_states(tower.patch_embed(views_PV3hw.flatten(0, 1)), {layer})[layer]
+        found.append(states.unflatten(0, (len(shown), -1)).half().numpy())
     tower.bf16 = False
     with atomic_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, np.concatenate(found))

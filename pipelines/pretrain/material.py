@@ -1,6 +1,7 @@
 """Scenes that were rendered to learn from, by style and detail: where they lie, their graphs, their views' labels.
 
-`render_scenes.py` wrote them: STYLE.npy are ordinary scenes, STYLE-256.npy those of detail 2, and so on.
+`render_scenes.py` wrote them: STYLE.npy are ordinary scenes, STYLE-256.npy those of detail 2, and so on;
+STYLE-clips.npy are moving scenes.
 """
 
 import hashlib
@@ -20,16 +21,18 @@ from components.paths import ROOT
 from components.scenes import Scene, sample_scene
 from components.scenes.captions import caption
 from components.scenes.graph import NORMAL_SIZE
+from components.scenes.moving import Clip, sample_clip
 from pipelines.pretrain import tiles
 from pipelines.pretrain.tiles import GRID
 
 
 @dataclass(frozen=True)
 class Material:
-    """Scenes of the train split of one style and detail, from seed 0 on."""
+    """Scenes of the train split of one style and detail, from seed 0 on; or clips of so many `frames`."""
 
     style: str
     detail: int = 1
+    frames: int = 0
 
     @property
     def size(self) -> int:
@@ -39,23 +42,30 @@ class Material:
     @property
     def name(self) -> str:
         """Of its files."""
+        if self.frames:
+            return f"{self.style}-clips"
         return self.style if self.detail == 1 else f"{self.style}-{self.size}"
 
     def scene(self, seed: int) -> Scene:
         """The graph of one."""
         return sample_scene(seed, "train", self.style, self.size, self.detail)
 
+    def clip(self, seed: int) -> Clip:
+        """The graph of one that moves."""
+        return sample_clip(seed, "train", self.style, self.size)
+
     def pixels(self, folder: Path) -> np.ndarray:
-        """uint8 (count, size, size, 3), on disk.
+        """uint8 (count, size, size, 3), of clips (count, frames, size, size, 3), on disk.
 
         Raises:
             CotamError: they were not rendered.
         """
         path = folder / f"{self.name}.npy"
         if not path.exists():
+            asked = f"--frames {self.frames}" if self.frames else f"--size {self.size} --detail {self.detail}"
             raise CotamError(
                 f"{path} does not exist; run python -m pipelines.pretrain.render_scenes {path} --style {self.style} "
-                f"--size {self.size} --detail {self.detail}"
+                f"{asked}"
             )
         return np.load(path, mmap_mode="r")
 

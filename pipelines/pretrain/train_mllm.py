@@ -2,14 +2,14 @@
 
     torchrun --nproc-per-node 2 -m pipelines.pretrain.train_mllm --tower pretrained/clip/micro \\
         --output pretrained/mllm/micro-llava
-    python -m pipelines.pretrain.train_mllm internvl --tower data/pretrain/internvit --details 1 2 \\
+    python -m pipelines.pretrain.train_mllm internvl --tower data/pretrain/internvit --details 1 2 --clips 1600 \\
         --start pretrained/mllm/micro-llava --output data/pretrain/internvl
 
 First the projector alone is aligned with the words' embeddings (LLaVA's first stage), or all begins with what a micro
 LLaVA knows (`warm_start.py`); then everything but the tower learns from questions. The tower's features are computed
-once. Several questions share one image in a sequence
-(`packing.py`); tiles are joined by the model's own code. Only clean images are shown: what compression does to a
-model that has never seen it is what the project measures. Each process has scenes of its own.
+once. Several questions share one image in a sequence (`packing.py`); tiles, and the frames of a clip, are joined by the
+model's own code. Only clean images are shown: what compression does to a model that has never seen it is what the
+project measures. Each process has scenes of its own.
 """
 
 import argparse
@@ -33,9 +33,9 @@ from components.mllm.visual import Kind, Visual
 from components.scenes.world import STYLES
 from pipelines.pretrain.align import align
 from pipelines.pretrain.features import features
-from pipelines.pretrain.lessons import lessons, word_ids
+from pipelines.pretrain.lessons import lessons
 from pipelines.pretrain.material import Material, view_labels
-from pipelines.pretrain.micro_models import MODELS
+from pipelines.pretrain.micro_models import FRAMES, MODELS
 from pipelines.pretrain.packing import Packed, pack, packed_mask
 from pipelines.pretrain.running import learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import IGNORED
@@ -46,7 +46,7 @@ QUESTIONS = 8
 
 @dataclass
 class Group:
-    """Scenes of one style and detail: what the tower makes of their views, and their lessons."""
+    """Scenes of one style and detail, or clips: what the tower makes of their views, and their lessons."""
 
     material: Material
     features_NVTD: Tensor
@@ -70,23 +70,32 @@ class Lesson(nn.Module):
         self.family, self.processor = [family], processor  # in a list: a family is no module, and holds the model
         config = family.model.config
         self.prompts = Prompts(processor, config.image_token_id, getattr(config, "video_token_id", None))
+        self.asked = processor.tokenizer.convert_tokens_to_ids("ASSISTANT:")
 
     def prefix(self, shown_BPE: Tensor, visual: Visual) -> Tensor:
-        """What stands before a question: the prompt's head with the image in it, (B, S, E)."""
+        """What stands before a question: the prompt's head with the image or the frames in it, (B, S, E)."""
         placeholder = self.family[0].placeholder(self.processor, visual, shown_BPE.shape[1])
         head, tail = self.prompts.ids("", visual.kind, (placeholder,))
-        ids = torch.tensor([*head, *tail[: tail.index(word_ids()["ASSISTANT:"])]])
+        ids = torch.tensor([*head, *tail[: tail.index(self.asked)]])
         prefix_BSE = self.model.get_input_embeddings()(ids).expand(len(shown_BPE), -1, -1).clone()
         places = torch.isin(ids, torch.tensor(sorted(self.prompts.placeholder_ids)))
         prefix_BSE[:, places] = shown_BPE.to(prefix_BSE.dtype)
         return prefix_BSE
 
-    def forward(self, features_BVTD: Tensor, packed: Packed, side: int) -> tuple[Tensor, Tensor]:
+    def shown(self, features_BVTD: Tensor, material: Material) -> tuple[Tensor, Visual]:
+        """What stands for the image or the frames in the prompt, (B, P, E), and what kind of thing they are."""
+        family, size = self.family[0], (material.size,) * 2
+        seen_BVnE = family.project(features_BVTD.flatten(0, 1)).unflatten(0, features_BVTD.shape[:2])
+        if material.frames:
+            visual = Visual(Kind.VIDEO, ((),) * material.frames, (size,) * material.frames)
+            return torch.cat([torch.stack(family.arrange(visual, seen_VnE[:, None])) for seen_VnE in seen_BVnE]), visual
+        visual = Visual(Kind.IMAGE, ((),) * len(seen_BVnE), (size,) * len(seen_BVnE))
+        return torch.stack(family.arrange(visual, seen_BVnE.unbind(0))), visual
+
+    def forward(self, features_BVTD: Tensor, packed: Packed, material: Material) -> tuple[Tensor, Tensor]:
         """The loss, and as a vector the answers' loss, the way marks' and the share of answers wholly right."""
-        model, family, count = self.model, self.family[0], len(features_BVTD)
-        visual = Visual(Kind.IMAGE, ((),) * count, ((side, side),) * count)
-        seen = family.project(features_BVTD.flatten(0, 1)).unflatten(0, features_BVTD.shape[:2])
-        prefix = self.prefix(torch.stack(family.arrange(visual, seen.unbind(0))), visual)
+        model, count = self.model, len(features_BVTD)
+        prefix = self.prefix(*self.shown(features_BVTD, material))
         mask, positions = packed_mask(packed, prefix.shape[1])
         hidden = model.model.language_model(
             inputs_embeds=torch.cat([prefix, model.get_input_embeddings()(packed.tokens)], 1),
@@ -124,25 +133,26 @@ def started(args: argparse.Namespace) -> tuple[PreTrainedModel, Any]:
     return model, processor
 
 
-def groups(args: argparse.Namespace, family: Family, accelerator: Accelerator) -> list[Group]:
+def groups(args: argparse.Namespace, family: Family, processor: Any, accelerator: Accelerator) -> list[Group]:
     """This process's share of the scenes."""
-    found = []
-    for detail in args.details:
-        for style in STYLES:
-            material = Material(style, detail)
-            count = min(args.images, len(material.pixels(args.scenes)))
-            mine = slice(accelerator.process_index, count, accelerator.num_processes)
-            with accelerator.local_main_process_first():
-                seen = torch.from_numpy(np.array(features(family, args.scenes, material, count)[mine]))
-                taught = lessons(args.scenes, material, count, QUESTIONS)[mine]
-            found.append(Group(material, seen, taught, np.empty(0, np.int64)))
+    wanted = [(Material(style, detail), args.images) for detail in args.details for style in STYLES]
+    if args.clips:
+        wanted += [(Material(style, frames=FRAMES), args.clips) for style in STYLES]
+    found, ids = [], processor.tokenizer.get_vocab()
+    for material, most in wanted:
+        count = min(most, len(material.pixels(args.scenes)))
+        mine = slice(accelerator.process_index, count, accelerator.num_processes)
+        with accelerator.local_main_process_first():
+            seen = torch.from_numpy(np.array(features(family, args.scenes, material, count)[mine]))
+            taught = lessons(args.scenes, material, count, QUESTIONS, ids)[mine]
+        found.append(Group(material, seen, taught, np.empty(0, np.int64)))
     return found
 
 
 def aligned(args: argparse.Namespace, family: Family, material: list[Group], accelerator: Accelerator) -> None:
     """Align the projector on ordinary scenes, of which every process has its own."""
     tokens = family.project(material[0].features_NVTD[:1, 0].float()).shape[1]
-    chosen = [group for group in material if group.features_NVTD.shape[1] == 1]
+    chosen = [group for group in material if group.material == Material(group.material.style)]
     parts = [(group.features_NVTD[:, 0], *_labels(args, group, round(tokens**0.5), accelerator)) for group in chosen]
     seen, patch, image = zip(*parts, strict=True)
     rng = np.random.default_rng(args.seed)
@@ -163,7 +173,7 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model, processor = started(args)
     family = family_of(model, processor)
-    material = groups(args, family, accelerator)
+    material = groups(args, family, processor, accelerator)
     if args.start and not args.base:
         start_projector(model, args.start, material[0].features_NVTD[:200, 0])
     elif not args.base:
@@ -182,21 +192,20 @@ def train(args: argparse.Namespace) -> None:
         for settings in optimizer.param_groups:
             settings["lr"] = learning_rate(args.rate, spent)
         seen = group.features_NVTD[torch.from_numpy(picks)].float()
-        loss, figures = lesson(seen, pack(group.lessons_N3QL[picks], rng), group.material.size)
+        loss, figures = lesson(seen, pack(group.lessons_N3QL[picks], rng), group.material)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        recent.append((figures, group.material.detail))
+        recent.append((figures, group.material.name))
         step += 1
         # All ranks must take one view of the clock, or their learning rates and so their weights would part.
         spent = float(broadcast(torch.tensor((time.time() - began) / 60 / args.minutes)))
         if accelerator.is_main_process and (step % 50 == 0 or spent >= 1):
             said = f"step {step}"
-            for detail in args.details:
-                of_it = [figures for figures, shown in recent if shown == detail]
-                if of_it:
-                    said += f", detail {detail}: {means(('answer', 'marks', 'right'), of_it)}"
+            for name in sorted({name for _, name in recent}):
+                of_it = [figures for figures, shown in recent if shown == name]
+                said += f", {name}: {means(('answer', 'marks', 'right'), of_it)}"
             recent = []
             print(f"{said}, {spent * args.minutes:.1f} min", flush=True)
         if accelerator.is_main_process and (step % 100 == 0 or spent >= 1):
@@ -218,6 +227,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, help="go on from projector and language model of this folder")
     parser.add_argument("--layers", type=int, default=6, help="of the language model; more than in --start begin idle")
     parser.add_argument("--details", type=int, nargs="+", default=[1], help="of the scenes, all as often")
+    parser.add_argument("--clips", type=int, default=0, help="moving scenes of each style, at most, as often as others")
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style and detail, at most")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--align", type=int, default=600, help="steps of the projector alone, first")
