@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks import guidance as bench
+from benchmarks import ways
 from components import config
 from components.adapter import AdapterConfig, LatentAdapter
 from components.codec.guidance import quantize
@@ -59,19 +60,19 @@ def test_every_way_is_compared_with_the_codec_alone(settings, adapter, capsys):
     scores = {way: [point["scores"] for point in entry["curve"]] for way, entry in result["ways"].items()}
     assert scores["plain+adapter"] == scores["plain"] and scores["guided+adapter"] == scores["guided"]
     assert result["levels"]["guided"] == result["levels"]["shuffled"]
-    bench._print(result)
+    ways.print_ways(result, bench.WAYS)
     said = capsys.readouterr().out
     assert all(name in said for name in bench.WAYS.values())
 
 
 def test_the_adapter_is_heard_where_it_is_named(settings, adapter, monkeypatch):
-    heard, ask = [], bench.Asker._ask
+    heard, ask = [], ways.Asker._ask
 
     def listening(asker, views, sizes):
         heard.append([view.residual_ND is not None and bool(view.residual_ND.any()) for view in views])
         return ask(asker, views, sizes)
 
-    monkeypatch.setattr(bench.Asker, "_ask", listening)
+    monkeypatch.setattr(ways.Asker, "_ask", listening)
     bench.measure(IMAGES, settings, adapter.with_name("loud"))
     expected = [False, *(way.endswith("+adapter") for _ in settings.evaluation.qualities for way in bench.WAYS)]
     assert heard == [[loud] * IMAGES for loud in expected]
