@@ -111,6 +111,8 @@ class Evaluation(Section):
     images: Positive
     detail: Annotated[int, Field(ge=1, le=4)]
     """The benchmarks' scenes are so many times as large as `scenes.size`, and so much more stands in them."""
+    clips: Annotated[int, Field(ge=0, le=10_000)]
+    """Videos, for the MLLMs that take them; each is asked about twice."""
     qualities: Annotated[tuple[Quality, ...], Field(min_length=1)]
     jpeg_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
     webp_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
@@ -173,6 +175,12 @@ class Settings(Section):
         return self
 
     @model_validator(mode="after")
+    def _videos_can_be_coded(self) -> "Settings":
+        if self.evaluation.clips and self.guidance.levels > 3:
+            raise ValueError("evaluation.clips must be 0 where guidance.levels is above 3: a video has no room for it")
+        return self
+
+    @model_validator(mode="after")
     def _variants_are_sound(self) -> "Settings":
         for name in self.variants:
             changed = self.changed(name)
@@ -190,6 +198,7 @@ class Settings(Section):
         for section in MERGED:
             if changes := getattr(entry, section):
                 merged[section] = _merged(merged.get(section, {}), changes)
+        merged["evaluation"]["clips"] = 0  # variants are asked about images alone
         return merged | {"variants": {}}
 
 

@@ -50,7 +50,7 @@ STEPS = (
         name="benchmarks",
         module="components.evaluation.step_benchmarks",
         summary="draw the benchmarks' images and write their questions",
-        params=("evaluation.detail", "evaluation.images", "scenes.size", "seed"),
+        params=("evaluation.clips", "evaluation.detail", "evaluation.images", "scenes.size", "seed"),
         out="data/benchmarks",
     ),
     Step(

@@ -14,6 +14,7 @@ from components.paths import ROOT, Paths
 from components.scenes import render, sample_scene
 from components.steps import run_step
 from tests.models import tiny_clip_folder, tiny_llava_folder
+from tests.models_tiled import tiny_internvl_folder
 
 CODEC, MLLM = "elic", "micro-llava"
 SCENES = 40
@@ -128,6 +129,8 @@ def write_checkout(root: Path, settings: dict[str, str] | None = None) -> Paths:
         tiny_codec_folder(root / "pretrained/codec/dcae-micro", config=TINY_DCAE)
     tiny_clip_folder(root / "pretrained/clip/micro", seed=1)
     tiny_llava_folder(root / "pretrained/mllm/micro-llava", seed=2)
+    if "micro-internvl" in raw["mllms"]:
+        tiny_internvl_folder(root / "pretrained/mllm/micro-internvl", seed=2)
     run_step("weights", paths=Paths(root))
     return Paths(root)
 

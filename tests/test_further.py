@@ -8,14 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from components.data.video import open_video
-from components.evaluation.further import (
-    FIRST_SCENE,
-    FRAMES,
-    mmmu_documents,
-    videomme_documents,
-    vocabulary,
-    write_further,
-)
+from components.evaluation.clip_benchmark import videomme_documents
+from components.evaluation.clips import FRAMES
+from components.evaluation.further import FIRST_SCENE, mmmu_documents, vocabulary, write_further
 from components.evaluation.layouts import OFFICIAL, SCENES
 from components.files import sha256_tree
 from components.scenes import render, sample_scene

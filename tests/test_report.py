@@ -68,7 +68,7 @@ def test_what_was_not_measured_has_no_section():
     for results in bare["codecs"]["elic"].values():
         results["micro-llava"].pop("train_style", None)
     page = render(bare, SETTINGS, [])
-    for section in ("photographs", "allocation", "examples", "train-style", "adapter"):
+    for section in ("photographs", "allocation", "examples", "train-style", "adapter", "videos", "claim-C23"):
         assert f'id="{section}' not in page
         assert f'href="#{section}' not in page
     assert 'id="bd-rate"' in page

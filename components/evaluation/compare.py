@@ -19,7 +19,7 @@ from components.evaluation.evaluate import Models, evaluate, scores_json
 from components.evaluation.metrics import flat_metrics, points_of
 from components.evaluation.pictures import benchmark_names, benchmark_pictures
 from components.evaluation.rate import BENCH, Job, code, rates_of_styles
-from components.evaluation.samples import write_samples
+from components.evaluation.samples import asked_documents, write_samples
 from components.evaluation.streams import COTAM, Setting, write_streams
 from components.evaluation.summary import SCHEMA, summarise_pair
 from components.files import atomic_write, read_json, write_json
@@ -120,7 +120,7 @@ def compare(
     write_json(out / "scores.json", scores)
     write_json(out / "metrics.json", flat_metrics(codec, points_of(scores["styles"][BENCH])))
     answers = {job.setting: outcome["answers"] for job, outcome in outcomes.items()}
-    write_samples(out / "samples", benchmarks / BENCH, answers)
+    write_samples(out / "samples", asked_documents(benchmarks / BENCH), answers)
 
     rates = {"codec": codec, "styles": rates_of_styles(pictures, coded)}
     entries = summarise_pair(codec, rates, scores, replicates, seed)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from components.evaluation.clips import clip_names, clip_pixels
 from components.evaluation.coding import Coder
 from components.evaluation.pictures import benchmark_names, benchmark_pictures
 from components.evaluation.receive import Receiver
 from components.evaluation.scores import question_rows
-from components.evaluation.streams import CLEAN, Setting, Streams
+from components.evaluation.streams import CLEAN, CLIPS, Setting, Streams
 from components.files import read_json, write_json
 from components.progress import track
 from components.workers import run_jobs
@@ -31,6 +32,17 @@ class Models:
     adapter: Path | None
     benchmarks: Path
     streams: Path
+
+    def take_videos(self) -> bool:
+        """Whether the MLLM is of a family that does.
+
+        Raises:
+            CotamError: there is no such family.
+        """
+        from components.mllm.loading import kinds_of
+        from components.mllm.visual import Kind
+
+        return Kind.VIDEO in kinds_of(self.mllm)
 
     def receiver(self) -> Receiver:
         """Load everything.
@@ -91,7 +103,7 @@ def evaluate(
 
     Args:
         models: the folders of what takes part.
-        styles: of the benchmarks, each a folder of them.
+        styles: of the benchmarks, each a folder of them; and "clips", where `models` are `Models` and take videos.
         work: keeps the outcome of every job that was finished; an evaluation on the same inputs goes on from there.
         workers: processes, which change nothing but the time.
         settings: None for all.
@@ -101,13 +113,15 @@ def evaluate(
     """
     streams = Streams(models.streams)
     for style in styles:
-        streams.check(style, benchmark_names(models.benchmarks / style))
+        names = clip_names if style == CLIPS else benchmark_names
+        streams.check(style, names(models.benchmarks / style))
     jobs = [
         Job(setting, style)
         for style in styles
         for setting in ((CLEAN, *streams.settings(style)) if settings is None else settings)
     ]
     missing = [job for job in jobs if not (work / job.file).exists()]
+    missing.sort(key=lambda job: job.style != CLIPS)  # the longest first
     if missing:
         importlib.import_module("components.evaluation.suite")  # lmms-eval: slow, and so before the processes part
     finished = run_jobs(missing, lambda: _asker(models, styles), workers)
@@ -117,13 +131,17 @@ def evaluate(
 
 
 def _asker(models: Taking, styles: Sequence[str]) -> Callable[[Job], dict[str, Any]]:
+    from components.evaluation.clip_suite import ClipSuite
     from components.evaluation.suite import Suite
 
     receiver = models.receiver()
-    suites = {style: Suite(models.benchmarks / style, receiver.mllm) for style in styles}
+    suites = {
+        style: (ClipSuite if style == CLIPS else Suite)(models.benchmarks / style, receiver.mllm) for style in styles
+    }
 
     def ask(job: Job) -> dict[str, Any]:
-        outcome = suites[job.style].run(receiver.views(job.setting, job.style))
+        shown = receiver.clips(job.setting) if job.style == CLIPS else receiver.views(job.setting, job.style)
+        outcome = suites[job.style].run(shown)
         questions, scores = question_rows(outcome.asked)
         answers = [[one.answer, one.score] for one in outcome.asked]
         return {"questions": questions, "scores": scores, "answers": answers, "lmms_eval": outcome.aggregates}
@@ -137,8 +155,7 @@ def scores_json(codec: str, mllm: str, outcomes: Outcomes, models: Taking) -> di
     styles: dict[str, Any] = {}
     for job, outcome in outcomes.items():
         if job.style not in styles:
-            pictures = benchmark_pictures(models.benchmarks / job.style)
-            pixels = sum(picture.shape[0] * picture.shape[1] for picture in pictures.values())
+            pixels = _pixels(models.benchmarks / job.style)
             styles[job.style] = {"questions": outcome["questions"], "pixels": pixels, "bits": {}}
         style = styles[job.style]
         for name in ("scores", "lmms_eval"):
@@ -147,3 +164,10 @@ def scores_json(codec: str, mllm: str, outcomes: Outcomes, models: Taking) -> di
             bits = 8 * sum(map(len, streams.files(job.setting, job.style).values()))
             style["bits"].setdefault(job.setting.method, {})[job.setting.quality] = bits
     return {"schema": SCHEMA, "codec": codec, "mllm": mllm, "styles": styles}
+
+
+def _pixels(folder: Path) -> int:
+    """Of all images of a style, or of all frames of the clips."""
+    if folder.name == CLIPS:
+        return sum(clip_pixels(folder).values())
+    return sum(picture.shape[0] * picture.shape[1] for picture in benchmark_pictures(folder).values())

@@ -3,50 +3,35 @@
     python -m components.evaluation.further data/benchmarks/further --count 60
 
 Both are parquet files with the columns of the originals, scored by lmms-eval's own functions (tasks/mmmu.yaml,
-tasks/videomme.yaml), and besides them `prompt`, `family` and `level` as the six have. They do not enter the mean. A
-clip is an animated PNG, which holds its frames without loss in one file.
+tasks/videomme.yaml), and besides them `prompt`, `family` and `level` as the six have. They do not enter the mean. The
+videos are those of clip_benchmark.py, which the pipeline writes too where `evaluation.clips` wants them.
 """
 
 import argparse
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from components.evaluation.benchmarks import STYLES
+from components.evaluation.clip_benchmark import Balance, choice_prompt, write_clips
+from components.evaluation.clips import Document
 from components.files import atomic_dir
 from components.progress import track
 from components.scenes import Scene, render, sample_scene
-from components.scenes import moving as clips
 from components.scenes.graph import NORMAL_SIZE
-from components.scenes.questions import INSTRUCTIONS, LETTERS, Fact, Question
+from components.scenes.moving import moving_vocabulary
+from components.scenes.questions import INSTRUCTIONS, LETTERS, Fact
 from components.scenes.world import DIGITS, SHAPES
 
-STYLES = ("bench", "train")
 FIRST_SCENE = 500_000  # of a seed's million; the six benchmarks take theirs from the start
-FRAMES = 16
 SLOTS = 7  # columns for images that MMMU has
 PLACES = ("first", "second", "third")
 LEVELS = {"which_text": "low", "same_background": "low", "which_shape": "high", "which_more": "cross", "total": "cross"}
-TASK_TYPES = {
-    "background": "Spatial Perception",
-    "scene": "Object Recognition",
-    "colour": "Attribute Perception",
-    "direction": "Action Recognition",
-    "moves": "Temporal Perception",
-    "count_moving": "Counting Problem",
-    "first": "Temporal Reasoning",
-    "last": "Temporal Reasoning",
-    "before": "Temporal Reasoning",
-}
-"""Question family -> the category of Video-MME that it stands for."""
-
-Document = dict[str, Any]
-
 
 def several_facts(scenes: Sequence[Scene]) -> list[Fact]:
     """What can be asked of two or three scenes together, that one of them does not tell."""
@@ -76,33 +61,9 @@ def several_facts(scenes: Sequence[Scene]) -> list[Fact]:
     return found
 
 
-@dataclass
-class _Balance:
-    """Takes what was asked least so far: first the family, then the answer."""
-
-    rng: np.random.Generator
-    asked: Counter
-
-    def choose(self, facts: Sequence[Fact]) -> Fact:
-        """The next fact to ask; it counts as asked."""
-        facts = self._least(facts, lambda fact: ("family", fact.family))
-        facts = self._least(facts, lambda fact: (fact.family, fact.value))
-        fact = facts[int(self.rng.integers(len(facts)))]
-        self.asked["family", fact.family] += 1
-        self.asked[fact.family, fact.value] += 1
-        return fact
-
-    def _least(self, facts: Sequence[Fact], of: Callable[[Fact], tuple]) -> list[Fact]:
-        fewest = min(self.asked[of(fact)] for fact in facts)
-        facts = [fact for fact in facts if self.asked[of(fact)] == fewest]
-        names = sorted({of(fact) for fact in facts})
-        chosen = names[int(self.rng.integers(len(names)))]
-        return [fact for fact in facts if of(fact) == chosen]
-
-
 def mmmu_documents(count: int, style: str, seed: int, side: int) -> Iterator[Document]:
     """`count` questions about two or three pictures each; a pure function of the arguments."""
-    balance = _Balance(np.random.default_rng([seed, STYLES.index(style), 100]), Counter())
+    balance = Balance(np.random.default_rng([seed, STYLES.index(style), 100]), Counter())
     number = seed * 1_000_000 + FIRST_SCENE
     for index in range(count):
         scenes = [sample_scene(number + k, "test", style, side) for k in range(2 + index % 2)]
@@ -129,59 +90,13 @@ def mmmu_documents(count: int, style: str, seed: int, side: int) -> Iterator[Doc
         }
 
 
-def videomme_documents(count: int, style: str, seed: int, side: int) -> Iterator[tuple[Document, clips.Clip]]:
-    """A question and its clip, `count` clips with two questions each; a pure function of the arguments."""
-    balance = _Balance(np.random.default_rng([seed, STYLES.index(style), 101]), Counter())
-    for index in range(count):
-        clip = clips.sample_clip(seed * 1_000_000 + index, "test", style, side)
-        facts = clips.facts(clip)
-        for number in range(2):
-            fact = balance.choose(facts)
-            facts = [other for other in facts if other.family != fact.family]
-            question = _choice(fact, balance.rng)
-            options = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
-            yield (
-                {
-                    "video_id": f"{index:03d}",
-                    "duration": "short",
-                    "domain": "Life Record",
-                    "sub_category": "Daily Life",
-                    "url": "",
-                    "videoID": f"clip-{index:06d}",
-                    "question_id": f"{index:03d}-{number + 1}",
-                    "task_type": TASK_TYPES[fact.family],
-                    "question": fact.question,
-                    "options": options,
-                    "answer": question.answer,
-                    "prompt": question.prompt,
-                    "family": fact.family,
-                    "level": clips.LEVELS[fact.family],
-                },
-                clip,
-            )
-
-
-def _choice(fact: Fact, rng: np.random.Generator) -> Question:
-    """A choice among options; of yes or no, too, as Video-MME has letters only."""
-    if fact.values != ("yes", "no"):
-        return clips.ask(fact, "choice", rng)
-    options = tuple(fact.values[k] for k in rng.permutation(2))
-    answer = LETTERS[options.index(fact.value)]
-    prompt = _prompt(fact.question, options)
-    return Question(fact.family, clips.LEVELS[fact.family], "choice", prompt, answer, options, fact.question)
-
-
 def _prompt(question: str, options: Sequence[str]) -> str:
-    """What a micro MLLM is asked, word for word, in the form of the six benchmarks."""
-    if not options:
-        return f"{question} {INSTRUCTIONS['short']}"
-    listed = " ".join(f"{letter} . {option}" for letter, option in zip(LETTERS, options, strict=False))
-    return f"{question} {listed} {INSTRUCTIONS['choice']}"
+    return choice_prompt(question, options) if options else f"{question} {INSTRUCTIONS['short']}"
 
 
 def vocabulary() -> list[str]:
     """Every word of both benchmarks, sorted."""
-    words = {*clips.moving_vocabulary(), *PLACES, *map(str, range(10))}
+    words = {*moving_vocabulary(), *PLACES, *map(str, range(10))}
     for question in ("which picture shows the number word a has most objects", "are the backgrounds same in all"):
         words.update(question.split())
     return sorted({*words, "pictures"})
@@ -197,37 +112,13 @@ def write_further(folder: Path, count: int, style: str, seed: int, side: int) ->
     """
     from datasets import Dataset, Features, Value, disable_progress_bars
     from datasets import Image as ImageColumn
-    from datasets import List as ListColumn
 
     disable_progress_bars()
     with atomic_dir(folder) as temporary:
-        (temporary / "videos").mkdir()
         several = list(track(mmmu_documents(count, style, seed, side), "drawing several pictures a question", count))
         features = {name: ImageColumn() if name.startswith("image_") else Value("string") for name in several[0]}
         Dataset.from_list(several, Features(features)).to_parquet(temporary / "mmmu.parquet")
-        asked = []
-        for document, clip in track(videomme_documents(count, style, seed, side), "drawing clips", 2 * count):
-            asked.append(document)
-            path = temporary / f"videos/{document['videoID']}.apng"
-            if not path.exists():
-                path.write_bytes(animated([render(scene) for scene in clip.frames(FRAMES)]))
-        features = {name: Value("string") for name in asked[0]} | {"options": ListColumn(Value("string"))}
-        Dataset.from_list(asked, Features(features)).to_parquet(temporary / "videomme.parquet")
-
-
-def animated(frames: Sequence[np.ndarray]) -> bytes:
-    """An animated PNG, a quarter of a second a frame, without loss."""
-    import av  # not Pillow, which leaves out a frame that is the same as the last
-
-    file = io.BytesIO()
-    with av.open(file, "w", format="apng") as container:
-        stream = container.add_stream("apng", rate=4)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "rgb24"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
-    return file.getvalue()
+        write_clips(temporary, count, style, seed, side)
 
 
 def _png(pixels: np.ndarray) -> dict[str, Any]:

@@ -22,7 +22,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Job:
-    """A set of pictures (a style of the benchmarks, or the photographs) to be coded by one setting."""
+    """A set of pictures (a style of the benchmarks, the photographs, or the clips) to be coded by one setting."""
 
     setting: Setting
     pictures: str
@@ -108,17 +108,28 @@ def rates(
 
 def rates_of_styles(pictures: Mapping[str, Pictures], coded: Mapping[Job, Coded]) -> dict[str, Any]:
     """`styles` of rates.json."""
-    styles: dict[str, Any] = {}
+    of_style: dict[str, list[tuple[Setting, Coded]]] = {}
     for job, result in coded.items():
-        if job.pictures == PHOTOGRAPHS:
-            continue
-        style = styles.setdefault(job.pictures, _style(pictures[job.pictures]))
-        style["methods"].setdefault(job.setting.method, {})[job.setting.quality] = {
+        if job.pictures != PHOTOGRAPHS:
+            of_style.setdefault(job.pictures, []).append((job.setting, result))
+    return {style: rates_of_style(_pixels(pictures[style]), results) for style, results in of_style.items()}
+
+
+def rates_of_style(pixels: Mapping[str, int], coded: Iterable[tuple[Setting, Coded]]) -> dict[str, Any]:
+    """`styles.<style>` of rates.json.
+
+    Args:
+        pixels: of each image, or of all frames of each clip, by name.
+        coded: in the order in which it is to be written.
+    """
+    methods: dict[str, Any] = {}
+    for setting, result in coded:
+        methods.setdefault(setting.method, {})[setting.quality] = {
             "bits": result.bits,
             "header_bits": result.header_bits,
             "psnr": result.psnr,
         }
-    return styles
+    return {"images": list(pixels), "pixels": list(pixels.values()), "methods": methods}
 
 
 def map_costs(guide: Guide, pictures: Pictures) -> list[float]:
@@ -127,9 +138,8 @@ def map_costs(guide: Guide, pictures: Pictures) -> list[float]:
     return [0.0 if levels is None else cost_bits(levels) for portion in maps for levels in portion]
 
 
-def _style(pictures: Pictures) -> dict[str, Any]:
-    pixels = [picture.shape[0] * picture.shape[1] for picture in pictures.values()]
-    return {"images": list(pictures), "pixels": pixels, "methods": {}}
+def _pixels(pictures: Pictures) -> dict[str, int]:
+    return {name: picture.shape[0] * picture.shape[1] for name, picture in pictures.items()}
 
 
 def _points(method: str, pictures: Pictures, coded: Mapping[Job, Coded]) -> Iterator[dict[str, Any]]:

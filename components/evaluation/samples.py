@@ -1,7 +1,7 @@
 """Every question of the benchmarks and every answer to it, kept so that a reader can look behind a score."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,19 @@ def asked_documents(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, json.loads(line)
 
 
-def write_samples(out: Path, folder: Path, answers: dict[Setting, list[tuple[str, float]]]) -> None:
+def write_samples(
+    out: Path, documents: Iterable[tuple[str, dict[str, Any]]], answers: dict[Setting, list[tuple[str, float]]]
+) -> None:
     """Write questions.jsonl, and METHOD-QUALITY.json with a list of [answer, score].
 
     Args:
         out: where to.
-        folder: of the style that was asked about.
-        answers: per setting, in the order of `asked_documents`.
+        documents: (benchmark, document) of everything that was asked (`asked_documents`).
+        answers: per setting, in the order of the documents.
     """
     rows = [
         {"benchmark": name, "truth": _truth(name, document), **{field: document[field] for field in _FIELDS}}
-        for name, document in asked_documents(folder)
+        for name, document in documents
     ]
     atomic_write(out / "questions.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     for setting, given in answers.items():

@@ -7,7 +7,7 @@ is a vector of weights, and thousands of resamples are one matrix product.
 Shapes: I images, Q questions, S settings (method and quality), R resamples.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ LEVELS = ("low", "high", "cross")
 MEAN = "mean"
 COLUMNS = (MEAN, *BENCHMARKS)
 """What `Scores.benchmarks` gives, as tables have it: the mean first."""
+CLIP_COLUMNS = ("videomme",)
+"""The same of clips, which have one benchmark."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Scores:
         }
         return cls(style["questions"], list(columns), np.array(list(columns.values()), float).T)
 
-    def benchmarks(self, images: list[str], weights_RI: np.ndarray) -> dict[str, np.ndarray]:
+    def benchmarks(
+        self, images: list[str], weights_RI: np.ndarray, names: Sequence[str] = BENCHMARKS
+    ) -> dict[str, np.ndarray]:
         """Per cent for every benchmark and their unweighted mean: name -> (R, S). NaN where nothing is asked."""
         values_QS = self.values_QS.copy()
         for rows in self._pairs():
@@ -57,10 +61,10 @@ class Scores:
         ]
         means = self._cell_means(cells, values_QS, images, weights_RI)
         scores = {}
-        for name in BENCHMARKS:
+        for name in names:
             of_categories = [mean_RS for (benchmark, _), mean_RS in means.items() if benchmark == name]
             scores[name] = 100 * _mean(of_categories, (len(weights_RI), len(self.settings)))
-        return scores | {MEAN: np.mean([scores[name] for name in BENCHMARKS], axis=0)}
+        return scores | {MEAN: np.mean([scores[name] for name in names], axis=0)}
 
     def levels(self, images: list[str], weights_RI: np.ndarray) -> dict[str, np.ndarray]:
         """Right answers in per cent over all questions of a level, whatever the benchmark: level -> (R, S)."""
@@ -76,7 +80,9 @@ class Scores:
         return {category: 100 * mean_RS for category, mean_RS in means.items() if category is not None}
 
     def accuracy_plus(self) -> dict[Setting, float]:
-        """MME's accuracy+ in per cent: both questions of a pair right."""
+        """MME's accuracy+ in per cent: both questions of a pair right. Empty where MME was not asked."""
+        if not self._pairs():
+            return {}
         right = np.array([self.values_QS[rows].min(0) for rows in self._pairs()])
         return dict(zip(self.settings, 100 * right.mean(0), strict=True))
 

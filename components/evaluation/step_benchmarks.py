@@ -1,4 +1,7 @@
-"""Draw the images of the benchmarks and write their questions: `bench/` and, with half as many images, `train/`."""
+"""Draw the images of the benchmarks and write their questions: `bench/` and, with half as many images, `train/`.
+
+And, where the settings want videos, `clips/`.
+"""
 
 import json
 from pathlib import Path
@@ -7,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 from components.evaluation.benchmarks import BENCHMARKS, STYLES, Asker, benchmark_scenes
+from components.evaluation.clip_benchmark import write_clips
+from components.evaluation.streams import CLIPS
 from components.files import atomic_write
 from components.progress import track
 from components.scenes import render
@@ -14,11 +19,16 @@ from components.step_inputs import StepInputs
 
 
 def run(inputs: StepInputs) -> None:
-    """Write `evaluation.images` images in the style of the benchmarks, and half of that in the style of training."""
+    """Write `evaluation.images` images in the style of the benchmarks, and half of that in the style of training.
+
+    The frames of `evaluation.clips` videos have the size of ordinary scenes, whatever the images' `detail`.
+    """
     count, detail, seed = inputs.params.evaluation.images, inputs.params.evaluation.detail, inputs.params.seed
     side = inputs.params.scenes.size * detail
     write_benchmarks(inputs.out / "bench", count, "bench", seed, side, detail)
     write_benchmarks(inputs.out / "train", (count + 1) // 2, "train", seed, side, detail)
+    if inputs.params.evaluation.clips:
+        write_clips(inputs.out / CLIPS, inputs.params.evaluation.clips, "bench", seed, inputs.params.scenes.size)
 
 
 def write_benchmarks(folder: Path, images: int, style: str, seed: int, side: int, detail: int = 1) -> None:

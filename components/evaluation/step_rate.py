@@ -1,13 +1,28 @@
-"""Encode the benchmarks with every method at every quality: streams.zip, and what it weighs in rates.json."""
+"""Encode the benchmarks with every method at every quality: streams.zip, and what it weighs in rates.json.
+
+Videos too, where the step `benchmarks` wrote any.
+"""
 
 import torch
 
 from components.codec import Codec
 from components.evaluation.benchmarks import STYLES
+from components.evaluation.clip_coding import clip_jobs, code_clips
+from components.evaluation.clips import clip_pixels
 from components.evaluation.coding import Coder, Guide, load_guide
 from components.evaluation.pictures import benchmark_pictures, photographs
-from components.evaluation.rate import PHOTOGRAPHS, code, jobs_of, map_costs, rates, settings_of
-from components.evaluation.streams import write_streams
+from components.evaluation.rate import (
+    PHOTOGRAPHS,
+    Coded,
+    Job,
+    code,
+    jobs_of,
+    map_costs,
+    rates,
+    rates_of_style,
+    settings_of,
+)
+from components.evaluation.streams import CLIPS, write_streams
 from components.files import write_json
 from components.progress import track
 from components.step_inputs import StepInputs
@@ -24,22 +39,37 @@ def run(inputs: StepInputs) -> None:
     }
     pictures = {style: benchmark_pictures(inputs.paths.benchmarks / style) for style in STYLES}
     pictures[PHOTOGRAPHS] = photographs()
-    jobs = jobs_of(settings_of(name, qualities), STYLES, photographs=True)
+    jobs, of_clips = jobs_of(settings_of(name, qualities), STYLES, photographs=True), []
+    folder = inputs.paths.benchmarks / CLIPS
+    if folder.is_dir():
+        of_clips = clip_jobs(settings_of(name, qualities), name)
 
     def start():
         coder = Coder(Codec.from_pretrained(inputs.codec_weights), _guide(inputs))
-        return lambda job: code(coder, job.setting, pictures[job.pictures])
+
+        def do(job: Job) -> Coded:
+            if job.pictures == CLIPS:
+                return code_clips(coder, job.setting, folder)
+            return code(coder, job.setting, pictures[job.pictures])
+
+        return do
 
     # The longest first, so that no worker is left with one at the end.
-    waiting = sorted(jobs, key=lambda job: (job.setting.method in ("jpeg", "webp"), job.pictures != PHOTOGRAPHS))
-    done = dict(track(run_jobs(waiting, start, params.threads), "encoding the benchmarks", len(jobs)))
+    waiting = of_clips + sorted(
+        jobs, key=lambda job: (job.setting.method in ("jpeg", "webp"), job.pictures != PHOTOGRAPHS)
+    )
+    done = dict(track(run_jobs(waiting, start, params.threads), "encoding the benchmarks", len(waiting)))
     coded = {job: done[job] for job in jobs}
 
     torch.set_num_threads(1)  # as the images were coded, so that these are the maps in their files
     map_bits = map_costs(_guide(inputs), pictures["bench"])
     found = rates(name, pictures, coded, map_bits, params.guidance.grid**2)
 
-    files = ((job.setting, job.pictures, coded[job].files) for job in jobs if job.pictures != PHOTOGRAPHS)
+    if of_clips:
+        found["styles"][CLIPS] = rates_of_style(clip_pixels(folder), ((job.setting, done[job]) for job in of_clips))
+
+    kept = [job for job in (*jobs, *of_clips) if job.pictures != PHOTOGRAPHS]
+    files = ((job.setting, job.pictures, done[job].files) for job in kept)
     write_streams(inputs.out / "streams.zip", files)
     write_json(inputs.out / "rates.json", found)
     for method, points in found["styles"]["bench"]["methods"].items():

@@ -1,4 +1,4 @@
-"""The files that went over the wire, kept in one zip: METHOD/QUALITY/STYLE/IMAGE.cotam, .jpg or .webp.
+"""The files that went over the wire, kept in one zip: METHOD/QUALITY/STYLE/IMAGE.cotam, .jpg or .webp; videos .cotamv.
 
 Rates are measured on these files and scores on what is decoded from them; nothing else passes from the encoding step to
 the evaluation. The zip stores them as they are, with no dates, so that equal files make equal archives.
@@ -18,6 +18,8 @@ from components.files import atomic_file
 COTAM = "cotam"
 JPEG, WEBP, AVIF = "jpeg", "webp", "avif"
 SUFFIXES = {JPEG: "jpg", WEBP: "webp", AVIF: "avif"}
+CLIPS = "clips"
+"""What stands in the place of a style for videos, whose names are those of clips (clips.py)."""
 
 
 @dataclass(frozen=True, order=True)
@@ -31,14 +33,14 @@ class Setting:
 CLEAN = Setting("clean", "-")
 
 Files = dict[str, bytes]
-"""Image name -> file."""
+"""Name of the image or clip -> file."""
 
 
 def write_streams(path: Path, coded: Iterable[tuple[Setting, str, Files]]) -> None:
     """Write (setting, style, files) to a zip."""
     with atomic_file(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
         for setting, style, files in coded:
-            suffix = SUFFIXES.get(setting.method, "cotam")
+            suffix = SUFFIXES.get(setting.method, "cotamv" if style == CLIPS else "cotam")
             for image, content in files.items():
                 name = f"{setting.method}/{setting.quality}/{style}/{image}.{suffix}"
                 archive.writestr(zipfile.ZipInfo(name), content)

@@ -1,4 +1,4 @@
-"""The six benchmarks as lmms-eval tasks, loaded once and asked many times: once per codec and quality.
+"""Benchmarks as lmms-eval tasks, loaded once and asked many times: once per codec and quality.
 
 lmms-eval builds the requests, filters the answers, scores and aggregates them with its own functions (tasks/*.yaml);
 what is added is where the documents lie and which sample is which question. Its `evaluate`, which gives the same, does
@@ -10,7 +10,7 @@ import contextlib
 import copy
 import io
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.layouts import CheckedTasks
 
 if TYPE_CHECKING:
-    from components.mllm import Mllm, View
+    from components.mllm import Mllm, Seen, View
 
 TASKS = Path(__file__).parent / "tasks"
 FILTER = "none"  # the one that lmms-eval gives a task without filters of its own: it takes the answer as it is
@@ -38,6 +38,7 @@ SCORE: dict[str, Callable[[dict[str, Any]], float]] = {
     "textvqa": lambda sample: sample["exact_match"],
     "seedbench": lambda sample: float(sample["seed_image"]["pred"].lower() == sample["seed_image"]["answer"].lower()),
     "mmbench": lambda sample: sample["mmbench_accuracy"]["score"],
+    "videomme": lambda sample: sample["videomme_perception_score"]["score"],
 }
 """Where lmms-eval leaves the score of one question, 0 to 1."""
 
@@ -69,38 +70,60 @@ class Suite:
         Raises:
             CotamError: a benchmark's file, or a column of it, is missing.
         """
-        missing = [name for name in BENCHMARKS if not (folder / f"{name}.jsonl").is_file()]
-        if missing:
-            raise CotamError(f"{folder} has no {missing[0]}.jsonl; run `dvc repro benchmarks`.")
-        logger.disable("lmms_eval")
         self.mllm = mllm
-        manager = TaskManager(include_path=str(TASKS), include_defaults=False)
-        # In memory, and without the user's Hugging Face cache: what was cached from another run is never read.
-        with tempfile.TemporaryDirectory() as cache, _silence():
-            tasks = get_task_dict([_task(name, folder, cache) for name in BENCHMARKS], manager)
-            checked = CheckedTasks()
-            for name, task in tasks.items():
-                checked[name] = task.dataset
-            self._benchmarks = {name: _Benchmark(tasks[f"scenes_{name}"]) for name in BENCHMARKS}
+        self._benchmarks = load_benchmarks({name: folder / f"{name}.jsonl" for name in BENCHMARKS})
 
     def run(self, views: Mapping[str, "View"]) -> Outcome:
         """Ask every question about `views` (image name -> what the MLLM sees). Equal views give equal outcomes."""
         benchmarks = self._benchmarks.values()
         requests = [request for benchmark in benchmarks for request in benchmark.requests]
         images = [image for benchmark in benchmarks for image in benchmark.images]
-        prompts, options = zip(*(request.args[:2] for request in requests), strict=True)
-        (max_new_tokens,) = {option["max_new_tokens"] for option in options}
-        answers = self.mllm.answer([views[image] for image in images], prompts, max_new_tokens=max_new_tokens)
-        for request, answer in zip(requests, answers, strict=True):
-            request.resps = [answer]
-        asked, aggregates = [], {}
-        for name, benchmark in self._benchmarks.items():
-            scored, aggregates[name] = benchmark.score()
-            asked += [Asked(name, document, said, float(SCORE[name](found))) for document, said, found in scored]
-        return Outcome(asked, aggregates)
+        ask(self.mllm, requests, [views[image] for image in images])
+        return outcome_of(self._benchmarks)
 
 
-class _Benchmark:
+def load_benchmarks(files: Mapping[str, Path]) -> dict[str, "Benchmark"]:
+    """Tasks over scenes, with their documents.
+
+    Args:
+        files: benchmark -> where its documents lie.
+
+    Raises:
+        CotamError: a file, or a column of it, is missing.
+    """
+    missing = [file for file in files.values() if not file.is_file()]
+    if missing:
+        raise CotamError(f"{missing[0].parent} has no {missing[0].name}; run `dvc repro benchmarks`.")
+    logger.disable("lmms_eval")
+    manager = TaskManager(include_path=str(TASKS), include_defaults=False)
+    # In memory, and without the user's Hugging Face cache: what was cached from another run is never read.
+    with tempfile.TemporaryDirectory() as cache, _silence():
+        tasks = get_task_dict([_task(name, file, cache) for name, file in files.items()], manager)
+        checked = CheckedTasks()
+        for name, task in tasks.items():
+            checked[name] = task.dataset
+        return {name: Benchmark(tasks[f"scenes_{name}"]) for name in files}
+
+
+def ask(mllm: "Mllm", requests: Sequence[Instance], seen: "Sequence[Seen]") -> None:
+    """Put requests to the MLLM, each about what it sees in that place of `seen`, and note the answers in them."""
+    prompts, options = zip(*(request.args[:2] for request in requests), strict=True)
+    (max_new_tokens,) = {option["max_new_tokens"] for option in options}
+    answers = mllm.answer(seen, prompts, max_new_tokens=max_new_tokens)
+    for request, answer in zip(requests, answers, strict=True):
+        request.resps = [answer]
+
+
+def outcome_of(benchmarks: Mapping[str, "Benchmark"]) -> Outcome:
+    """What the answers that were noted are worth."""
+    asked, aggregates = [], {}
+    for name, benchmark in benchmarks.items():
+        scored, aggregates[name] = benchmark.score()
+        asked += [Asked(name, document, said, float(SCORE[name](found))) for document, said, found in scored]
+    return Outcome(asked, aggregates)
+
+
+class Benchmark:
     """One benchmark: its documents and requests, and what each answer that was given so far is worth."""
 
     def __init__(self, task: Task):
@@ -133,8 +156,8 @@ class _Benchmark:
         return self._known[number, answer]
 
 
-def _task(name: str, folder: Path, cache: str) -> dict[str, Any]:
-    where = {"data_files": {"test": str(folder / f"{name}.jsonl")}, "cache_dir": cache, "keep_in_memory": True}
+def _task(name: str, file: Path, cache: str) -> dict[str, Any]:
+    where = {"data_files": {"test": str(file)}, "cache_dir": cache, "keep_in_memory": True}
     return {"task": f"scenes_{name}", "dataset_kwargs": where}
 
 

@@ -1,6 +1,6 @@
 """Everything that the report shows, computed from rates.json and scores.json alone (docs/summary-schema.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,8 @@ from components.evaluation.bd_rate import bd_rates, bd_scores
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.bootstrap import image_weights, interval
 from components.evaluation.curves import Curve, rate_score_curve
-from components.evaluation.scores import COLUMNS, Scores
-from components.evaluation.streams import CLEAN
+from components.evaluation.scores import CLIP_COLUMNS, COLUMNS, MEAN, Scores
+from components.evaluation.streams import CLEAN, CLIPS
 
 SCHEMA = 1
 
@@ -43,30 +43,54 @@ def summarise_pair(
     """What each method did for one codec and one MLLM: method -> its entry in the summary."""
     bench = _Style(rates, scored, "bench", replicates, seed)
     train = _Style(rates, scored, "train", replicates, seed) if "train" in scored["styles"] else None
+    clips = _Style(rates, scored, CLIPS, replicates, seed, CLIP_COLUMNS) if CLIPS in scored["styles"] else None
     anchor = bench.curve(codec)
     found = {CLEAN.method: bench.clean_entry() | ({"train_style": train.clean_entry()["curve"]} if train else {})}
     for method in bench.methods:
         curve = bench.curve(method)
-        entry: dict[str, Any] = {"curve": _points(curve), "levels": bench.level_rows(method)}
+        entry: dict[str, Any] = {"curve": bench.points(curve), "levels": bench.level_rows(method)}
         if train and method in train.methods:
-            entry["train_style"] = _points(train.curve(method))
+            entry["train_style"] = train.points(train.curve(method))
         if method != codec:
-            entry |= _compare(anchor, curve)
+            rates_saved, gains = bench.compare(anchor, curve)
+            average = np.mean([rates_saved[name] for name in BENCHMARKS], axis=0)  # NaN where one of them is
+            entry |= _compared(rates_saved, gains) | {"bd_rate_average": _with_interval(average)}
         found[method] = entry
+    if clips:
+        found[CLEAN.method]["clips"] = clips.clean_entry()
+        for method in clips.methods:
+            found[method]["clips"] = _clips_entry(clips, codec, method)
     return found
 
 
-class _Style:
-    """Rates and scores of one style of images, resampled together."""
+def _clips_entry(clips: "_Style", codec: str, method: str) -> dict[str, Any]:
+    """What a method did for videos."""
+    curve = clips.curve(method)
+    entry = {"curve": clips.points(curve), "levels": clips.level_rows(method)}
+    return entry if method == codec else entry | _compared(*clips.compare(clips.curve(codec), curve))
 
-    def __init__(self, rates: Mapping[str, Any], scored: Mapping[str, Any], style: str, replicates: int, seed: int):
+
+class _Style:
+    """Rates and scores of one style of images, or of the clips, resampled together."""
+
+    def __init__(
+        self,
+        rates: Mapping[str, Any],
+        scored: Mapping[str, Any],
+        style: str,
+        replicates: int,
+        seed: int,
+        columns: Sequence[str] = COLUMNS,
+    ):
+        self.columns = columns
+        benchmarks = [name for name in columns if name != MEAN]
         files = rates["styles"][style]
         self.files = files["methods"]
         self.methods = [method for method in self.files if method in scored["styles"][style]["scores"]]
         self.pixels_I = np.array(files["pixels"], float)
         self.weights_RI = image_weights(len(files["images"]), replicates, seed)
         self.scores = Scores.from_json(scored["styles"][style])
-        self.results = self.scores.benchmarks(files["images"], self.weights_RI)
+        self.results = self.scores.benchmarks(files["images"], self.weights_RI, benchmarks)
         self.levels = self.scores.levels(files["images"], self.weights_RI)
 
     def curve(self, method: str, of_levels: bool = False) -> Curve:
@@ -77,8 +101,8 @@ class _Style:
     def clean_entry(self) -> dict[str, Any]:
         """What the summary says of clean images, which have one point and no rate."""
         column = self.scores.settings.index(CLEAN)
-        scores = {name: _value(self.results[name][:, column]) for name in COLUMNS}
-        intervals = {name: _ends(self.results[name][:, column]) for name in COLUMNS}
+        scores = {name: _value(self.results[name][:, column]) for name in self.columns}
+        intervals = {name: _ends(self.results[name][:, column]) for name in self.columns}
         point = {"quality": None, "bpp": None, "bpp_without_header": None, "scores": scores, "intervals": intervals}
         levels = {}
         for level, values_RS in self.levels.items():
@@ -100,27 +124,28 @@ class _Style:
                 found[level].append(row | _low_high(score) | _low_high(drop, "drop_"))
         return found
 
+    def points(self, curve: Curve) -> list[dict[str, Any]]:
+        """A curve as the summary has it, by rising rate."""
+        return [
+            {
+                "quality": int(curve.qualities[place]),
+                "bpp": float(curve.bpp_RP[0, place]),
+                "bpp_without_header": float(curve.bare_RP[0, place]),
+                "scores": {name: _value(curve.scores[name][:, place]) for name in self.columns},
+                "intervals": {name: _ends(curve.scores[name][:, place]) for name in self.columns},
+            }
+            for place in _by_rate(curve)
+        ]
 
-def _points(curve: Curve) -> list[dict[str, Any]]:
-    return [
-        {
-            "quality": int(curve.qualities[place]),
-            "bpp": float(curve.bpp_RP[0, place]),
-            "bpp_without_header": float(curve.bare_RP[0, place]),
-            "scores": {name: _value(curve.scores[name][:, place]) for name in COLUMNS},
-            "intervals": {name: _ends(curve.scores[name][:, place]) for name in COLUMNS},
-        }
-        for place in _by_rate(curve)
-    ]
+    def compare(self, anchor: Curve, curve: Curve) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """BD-rates and BD-scores, (R,), by column."""
+        rates = {name: bd_rates(anchor.on(name), curve.on(name)) for name in self.columns}
+        return rates, {name: bd_scores(anchor.on(name), curve.on(name)) for name in self.columns}
 
 
-def _compare(anchor: Curve, curve: Curve) -> dict[str, Any]:
-    rates = {name: bd_rates(anchor.on(name), curve.on(name)) for name in COLUMNS}
-    gains = {name: bd_scores(anchor.on(name), curve.on(name)) for name in COLUMNS}
-    average = np.mean([rates[name] for name in BENCHMARKS], axis=0)  # NaN, so not defined, where one of them is
+def _compared(rates: Mapping[str, np.ndarray], gains: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return {
         "bd_rate": {name: _with_interval(values) for name, values in rates.items()},
-        "bd_rate_average": _with_interval(average),
         "bd_score": {name: _with_interval(values) for name, values in gains.items()},
     }
 

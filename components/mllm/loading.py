@@ -15,6 +15,7 @@ from components.mllm.internvl2_weights import PUBLISHED, published_config, publi
 from components.mllm.llava import Llava
 from components.mllm.mllm import Mllm
 from components.mllm.onevision import OneVision
+from components.mllm.visual import Kind
 from components.vision.registry import model_type_of
 
 FAMILIES: dict[str, type[Family]] = {
@@ -24,6 +25,15 @@ FAMILIES: dict[str, type[Family]] = {
     PUBLISHED: InternVL,
 }
 """By the `model_type` of config.json."""
+
+
+def kinds_of(folder: Path) -> tuple[Kind, ...]:
+    """What one question to the MLLM in a folder can be about; nothing is loaded.
+
+    Raises:
+        CotamError: its family is not in `FAMILIES`.
+    """
+    return _family(folder).kinds
 
 
 def load_mllm(
@@ -48,13 +58,10 @@ def load_mllm(
     from components.weights import resolve
 
     folder = resolve(path_or_name)
-    model_type = model_type_of(folder)
-    if model_type not in FAMILIES:
-        raise CotamError(f"{folder} holds a {model_type!r} model; an MLLM must be one of {', '.join(FAMILIES)}.")
+    family, published = _family(folder), model_type_of(folder) == PUBLISHED
     on_gpu = torch.cuda.is_available()
     dtype = dtype or ("auto" if on_gpu else torch.float32)
     device_map = device_map or ("auto" if on_gpu else None)
-    family, published = FAMILIES[model_type], model_type == PUBLISHED
     processor = _processor(folder, published)
     if not any(folder.glob("*.safetensors")):
         raise CotamError(f"{folder} has no weights: its safetensors files are missing; fetch them again.")
@@ -74,6 +81,13 @@ def load_mllm(
     if missing := sorted(told["missing_keys"]):
         raise CotamError(f"{folder} has no weights for {missing[0]}; fetch them again.")
     return Mllm(family.open(model, processor), processor, batch_size)
+
+
+def _family(folder: Path) -> type[Family]:
+    model_type = model_type_of(folder)
+    if model_type not in FAMILIES:
+        raise CotamError(f"{folder} holds a {model_type!r} model; an MLLM must be one of {', '.join(FAMILIES)}.")
+    return FAMILIES[model_type]
 
 
 def _processor(folder: Path, published: bool) -> Any:

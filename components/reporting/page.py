@@ -16,6 +16,7 @@ from components.reporting.pictures import ramp_css
 from components.reporting.scores import method_of, pairs
 from components.reporting.swatches import swatch
 from components.reporting.templating import environment, stylesheet
+from components.reporting.videos import videos_claim, videos_section
 
 CAUTIONS = (
     "The images are small drawn scenes and the models are small ones trained on such scenes. The method is the "
@@ -64,6 +65,9 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
         pair["level_claim"] = levels_claim(base["levels"], pair["base_label"])
         for key in ("mean_figure", "benchmark_figure", "level_figure", "drop_figure", "train_figure", "forest"):
             pair[key] = Markup(pair[key])
+        pair["videos"] = videos_section(summary, pair["codec"], pair["mllm"])
+        for key in ("figure", "drop_figure") if pair["videos"] else ():
+            pair["videos"][key] = Markup(pair["videos"][key])
     first = comparisons[0]
     codec, mllm = first["codec"], first["mllm"]
     context = {
@@ -76,7 +80,7 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
             "real files, decoded, and asked about."
         ),
         "main": _headline(summary, codec, mllm),
-        "claims": find_claims(summary, codec, mllm),
+        "claims": [*find_claims(summary, codec, mllm), *filter(None, [videos_claim(summary, codec)])],
         "comparisons": comparisons,
         "bootstrap": settings.get("evaluation", {}).get("bootstrap", DASH),
         "allocation": pictures.allocation,
@@ -181,6 +185,8 @@ def _contents(context: dict) -> list[tuple[str, str]]:
         ]
         if pair["train_rows"]:
             found.append((f"train-style{suffix}", f"Styles of training{of}"))
+        if pair["videos"]:
+            found.append((f"videos{suffix}", f"Videos{of}"))
     if context["allocation"]:
         found.append(("allocation", "Where the bits go"))
     if context["examples"]:

@@ -38,7 +38,7 @@ def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
     clean_levels = {level: rows[0]["score"] for level, rows in (clean or {}).get("levels", {}).items() if rows}
 
     def panel(key: str, title: str, ylabel: str = "", source: str = "curve") -> Panel:
-        lines = [_score_line(looks[name], results[name][source], key) for name in methods if source in results[name]]
+        lines = [score_line(looks[name], results[name][source], key) for name in methods if source in results[name]]
         level = [Level(clean[source][0]["scores"][key], "clean")] if clean and clean.get(source) else []
         return Panel(title, lines, ylabel, levels=level)
 
@@ -51,7 +51,7 @@ def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
     drops = [
         Panel(
             looks[method].label,
-            [_drop_line(LEVELS[level], results[method]["levels"][level]) for level in levels],
+            [drop_line(LEVELS[level], results[method]["levels"][level]) for level in levels],
             "points lost" if index == 0 else "",
         )
         for index, method in enumerate(m for m in (codec, "cotam") if m in results)
@@ -102,7 +102,8 @@ def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
     return pair
 
 
-def _score_line(look, curve: list[dict], key: str) -> Line:
+def score_line(look, curve: list[dict], key: str) -> Line:
+    """A benchmark's score over rate, with its intervals where all are known."""
     points = sorted((point for point in curve if point["scores"].get(key) is not None), key=lambda point: point["bpp"])
     bands = [point.get("intervals", {}).get(key) for point in points]
     known = bool(bands) and all(bands)
@@ -119,7 +120,8 @@ def _level_line(look, rows: list[dict]) -> Line:
     return _line(look, rows, "score", "low", "high")
 
 
-def _drop_line(look, rows: list[dict]) -> Line:
+def drop_line(look, rows: list[dict]) -> Line:
+    """Points lost over rate on a level."""
     return _line(look, rows, "drop", "drop_low", "drop_high")
 
 

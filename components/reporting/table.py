@@ -7,6 +7,7 @@ from components.errors import CotamError
 from components.files import atomic_write
 from components.reporting.methods import bd_rate_of, benchmark_label, benchmark_order, method_look, method_order
 from components.reporting.numbers import DASH, MINUS
+from components.reporting.videos import BENCHMARK, clips_of
 
 START, END = "<!-- RESULTS -->", "<!-- /RESULTS -->"
 
@@ -23,6 +24,9 @@ def print_tables(summary: dict, console=None) -> None:
             console.print(_score_table(summary, results, codec, mllm))
             console.print()
             console.print(_bd_table(summary, results, codec))
+            if clips := clips_of(summary, codec, mllm):
+                console.print()
+                _print_clips(console, clips, codec, mllm)
 
 
 def markdown(summary: dict) -> str:
@@ -133,6 +137,31 @@ def _bd_table(summary: dict, results: dict, codec: str):
             end_section=name == names[-1],
         )
     return table
+
+
+def _print_clips(console, clips: dict, codec: str, mllm: str) -> None:
+    """The same of videos, where there are any."""
+    from rich import box
+    from rich.table import Table
+
+    saved = interval_text(clips["cotam"]["bd_rate"][BENCHMARK])
+    console.print(f"Right answers of {mllm} about videos in per cent (95 % interval), and bits per pixel")
+    console.print(f"BD-rate of CoTAM against {method_look(codec, codec).label}: {saved}")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    for name in ("q", "bpp", "right", "low", "high"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for method, entry in clips.items():
+        for index, point in enumerate(entry["curve"]):
+            table.add_row(
+                ("clean" if method == "clean" else method_look(method, codec).label) if index == 0 else "",
+                "" if point["quality"] is None else str(point["quality"]),
+                "" if point["bpp"] is None else f"{point['bpp']:.3f}",
+                *map(_points, (point["scores"][BENCHMARK], *(point["intervals"][BENCHMARK] or (None, None)))),
+                style="bold" if method == "cotam" else None,
+                end_section=index == len(entry["curve"]) - 1,
+            )
+    console.print(table)
 
 
 def _markdown_pair(summary: dict, results: dict, codec: str, mllm: str) -> str:

@@ -1,0 +1,115 @@
+"""What the page and the terminal say about videos: `clips` in summary.json, where an MLLM was asked about any."""
+
+from components.reporting.claims import Claim
+from components.reporting.figures import LARGE, MEDIUM, Level, Panel, curves
+from components.reporting.methods import LEVELS, method_look, method_order
+from components.reporting.numbers import DASH, number, per_cent
+from components.reporting.scores import drop_line, score_line
+
+BENCHMARK = "videomme"
+PAPER = "Coding the frames of a video one by one, each with its own map, serves video MLLMs."
+
+
+def clips_of(summary: dict, codec: str, mllm: str) -> dict[str, dict]:
+    """Method -> what it did for videos, in the order of a table; empty where none were asked about."""
+    methods = summary["codecs"].get(codec, {})
+    found = {
+        method: by_mllm[mllm]["clips"] for method, by_mllm in methods.items() if by_mllm.get(mllm, {}).get("clips")
+    }
+    order = [*(["clean"] if found else []), *method_order(found.keys() - {"clean"}, codec)]
+    return {method: found[method] for method in order}
+
+
+def videos_section(summary: dict, codec: str, mllm: str) -> dict | None:
+    """What the template shows of one codec and MLLM; None where no videos were asked about."""
+    clips = clips_of(summary, codec, mllm)
+    if not clips:
+        return None
+    clean = clips.pop("clean")
+    looks = {method: method_look(method, codec) for method in clips}
+    lines = [score_line(looks[method], clips[method]["curve"], BENCHMARK) for method in clips]
+    level = Level(clean["curve"][0]["scores"][BENCHMARK], "clean")
+    levels = [name for name in LEVELS if any(row["drop"] is not None for row in clips[codec]["levels"].get(name, []))]
+    drops = [
+        Panel(
+            looks[method].label,
+            [drop_line(LEVELS[name], clips[method]["levels"][name]) for name in levels],
+            "points lost" if index == 0 else "",
+        )
+        for index, method in enumerate(method for method in (codec, "cotam") if method in clips)
+    ]
+    slug = f"{codec}-{mllm}"
+    return {
+        "looks": list(looks.values()),
+        "level_looks": [LEVELS[name] for name in levels],
+        "figure": curves(
+            f"videos-{slug}",
+            "Accuracy over rate, videos",
+            [Panel("Videos", lines, "right, %", levels=[level])],
+            size=LARGE,
+        ),
+        "drop_figure": curves(
+            f"video-drop-{slug}", "Points lost over rate per level, videos", drops, size=MEDIUM, share_y=True
+        ),
+        "reading": _found(clips, clean, mllm),
+        "bd_rate": clips["cotam"]["bd_rate"][BENCHMARK],
+        "bd_score": clips["cotam"]["bd_score"][BENCHMARK],
+        "level_columns": [f"{name}, points lost" for name in levels],
+        "rows": rows({"clean": clean} | clips, codec, levels),
+    }
+
+
+def rows(clips: dict[str, dict], codec: str, levels: list[str]) -> list[dict]:
+    """Every method and quality: rate, accuracy with its interval, and what is lost by level."""
+    found = []
+    for method, entry in clips.items():
+        for index, point in enumerate(entry["curve"]):
+            interval = point["intervals"][BENCHMARK] or (None, None)
+            lost = [entry["levels"][name][index].get("drop") for name in levels]
+            found.append(
+                {
+                    "method": "clean frames" if method == "clean" else method_look(method, codec).label,
+                    "quality": DASH if point["quality"] is None else point["quality"],
+                    "bpp": point["bpp"],
+                    "bare": point["bpp_without_header"],
+                    "score": {"value": point["scores"][BENCHMARK], "low": interval[0], "high": interval[1]},
+                    "lost": lost,
+                }
+            )
+    return found
+
+
+def videos_claim(summary: dict, codec: str) -> Claim | None:
+    """C23: holds when for every MLLM that takes videos the whole interval of CoTAM's BD-rate on them, against the codec
+    alone coding the same frames, is below zero; does not hold when for one of them it is above."""
+    mllms = sorted({mllm for by_mllm in summary["codecs"].get(codec, {}).values() for mllm in by_mllm})
+    sentences, verdicts = [], []
+    for mllm in mllms:
+        clips = clips_of(summary, codec, mllm)
+        if not clips:
+            continue
+        rate = clips["cotam"]["bd_rate"][BENCHMARK]
+        sentences.append(_found(clips, clips["clean"], mllm))
+        if rate["high"] is not None and rate["high"] < 0:
+            verdicts.append("holds")
+        else:
+            verdicts.append("fails" if rate["low"] is not None and rate["low"] > 0 else "unclear")
+    if not verdicts:
+        return None
+    verdict = next(word for word in ("fails", "unclear", "holds") if word in verdicts)
+    return Claim("C23", PAPER, " ".join(sentences), verdict)
+
+
+def _found(clips: dict[str, dict], clean: dict, mllm: str) -> str:
+    """What came of it, in words."""
+    rate, best = clips["cotam"]["bd_rate"][BENCHMARK], clips["cotam"]["curve"][-1]
+    kept = (
+        f"{mllm} answers {number(clean['curve'][0]['scores'][BENCHMARK])} % of the questions about clean frames "
+        f"rightly, and {number(best['scores'][BENCHMARK])} % at CoTAM's {number(best['bpp'], 3)} bits per pixel"
+    )
+    if rate["value"] is None:
+        return f"{kept}; the BD-rate is not defined: the curves share no range of scores."
+    said = f"{kept}; BD-rate {per_cent(rate['value'])}"
+    if rate["low"] is None:
+        return f"{said}, whose interval is not defined."
+    return f"{said}, 95 % interval {per_cent(rate['low'])} to {per_cent(rate['high'])}."
