@@ -29,6 +29,7 @@ from components.reporting.page import render
 from components.reporting.table import print_tables
 from components.reporting.videos import videos_claim
 from components.steps import run_step
+from flows.records import summary_points
 from tests.models import WIDTH as LLAVA_WIDTH
 from tests.models_tiled import GRID, WIDTH
 from tests.small_checkout import CODEC, write_checkout
@@ -285,6 +286,15 @@ def test_the_page_and_the_terminal_show_them(summary):
     print_tables(summary, Console(file=text, width=80))
     assert text.getvalue().count("about videos") == text.getvalue().count("of micro-internvl about videos") == 1
     assert max(map(len, text.getvalue().splitlines())) <= 80
+
+
+def test_mlflow_gets_their_curves(summary):
+    points = list(summary_points(summary))
+    curve = summary["codecs"][CODEC]["cotam"][INTERNVL]["clips"]["curve"]
+    expected = [(point["scores"]["videomme"], round(1000 * point["bpp"])) for point in curve]
+    name = f"score/{CODEC}.cotam.{INTERNVL}/videomme"
+    assert [(point["value"], point["step"]) for point in points if point["key"] == name] == expected
+    assert not any(f"{LLAVA}/videomme" in point["key"] for point in points)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def _print_clips(console, clips: dict, codec: str, mllm: str) -> None:
     from rich.table import Table
 
     saved = interval_text(clips["cotam"]["bd_rate"][BENCHMARK])
-    console.print(f"Right answers of {mllm} about videos in per cent (95 % interval), and bits per pixel")
+    console.print(f"Right answers of {mllm} about videos, in per cent")
     console.print(f"BD-rate of CoTAM against {method_look(codec, codec).label}: {saved}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
