@@ -52,8 +52,7 @@ def videos_section(summary: dict, codec: str, mllm: str) -> dict | None:
             f"video-drop-{slug}", "Points lost over rate per level, videos", drops, size=MEDIUM, share_y=True
         ),
         "reading": _found(clips, clean, mllm),
-        "bd_rate": clips["cotam"]["bd_rate"][BENCHMARK],
-        "bd_score": clips["cotam"]["bd_score"][BENCHMARK],
+        "gain": _gained(clips["cotam"]["bd_score"][BENCHMARK], looks[codec].label),
         "level_columns": [f"{name}, points lost" for name in levels],
         "rows": rows({"clean": clean} | clips, codec, levels),
     }
@@ -113,3 +112,13 @@ def _found(clips: dict[str, dict], clean: dict, mllm: str) -> str:
     if rate["low"] is None:
         return f"{said}, whose interval is not defined."
     return f"{said}, 95 % interval {per_cent(rate['low'])} to {per_cent(rate['high'])}."
+
+
+def _gained(gain: dict, base: str) -> str:
+    """The same the other way round: points at equal rate."""
+    if gain["value"] is None:
+        return f"Points at equal rate are not defined: CoTAM and {base} share no range of rates."
+    said = f"Points over {base} at equal rate: {number(gain['value'], sign=True)}"
+    if gain["low"] is None:
+        return f"{said}; the interval is not defined."
+    return f"{said}, 95 % interval {number(gain['low'], sign=True)} to {number(gain['high'], sign=True)}."
