@@ -16,7 +16,7 @@ from components.evaluation.benchmarks import STYLES
 from components.evaluation.clips import FILE, FRAMES, Document, clip_file
 from components.progress import track
 from components.scenes import moving, render
-from components.scenes.questions import INSTRUCTIONS, LETTERS, Fact, Question
+from components.scenes.questions import LETTERS, Fact
 
 TASK_TYPES = {
     "background": "Spatial Perception",
@@ -65,7 +65,7 @@ def videomme_documents(count: int, style: str, seed: int, side: int) -> Iterator
         for number in range(2):
             fact = balance.choose(facts)
             facts = [other for other in facts if other.family != fact.family]
-            question = _choice(fact, balance.rng)
+            question = moving.choice(fact, balance.rng)
             options = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options, strict=False)]
             yield (
                 {
@@ -86,22 +86,6 @@ def videomme_documents(count: int, style: str, seed: int, side: int) -> Iterator
                 },
                 clip,
             )
-
-
-def _choice(fact: Fact, rng: np.random.Generator) -> Question:
-    """A choice among options; of yes or no, too, as Video-MME has letters only."""
-    if fact.values != ("yes", "no"):
-        return moving.ask(fact, "choice", rng)
-    options = tuple(fact.values[k] for k in rng.permutation(2))
-    answer = LETTERS[options.index(fact.value)]
-    prompt = choice_prompt(fact.question, options)
-    return Question(fact.family, moving.LEVELS[fact.family], "choice", prompt, answer, options, fact.question)
-
-
-def choice_prompt(question: str, options: Sequence[str]) -> str:
-    """What a micro MLLM is asked, word for word, in the form of the six benchmarks."""
-    listed = " ".join(f"{letter} . {option}" for letter, option in zip(LETTERS, options, strict=False))
-    return f"{question} {listed} {INSTRUCTIONS['choice']}"
 
 
 def write_clips(folder: Path, count: int, style: str, seed: int, side: int) -> None:

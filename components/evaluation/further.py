@@ -18,14 +18,14 @@ import numpy as np
 from PIL import Image
 
 from components.evaluation.benchmarks import STYLES
-from components.evaluation.clip_benchmark import Balance, choice_prompt, write_clips
+from components.evaluation.clip_benchmark import Balance, write_clips
 from components.evaluation.clips import Document
 from components.files import atomic_dir
 from components.progress import track
 from components.scenes import Scene, render, sample_scene
 from components.scenes.graph import NORMAL_SIZE
 from components.scenes.moving import moving_vocabulary
-from components.scenes.questions import INSTRUCTIONS, LETTERS, Fact
+from components.scenes.questions import INSTRUCTIONS, LETTERS, Fact, choice_prompt
 from components.scenes.world import DIGITS, SHAPES
 
 FIRST_SCENE = 500_000  # of a seed's million; the six benchmarks take theirs from the start

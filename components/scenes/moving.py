@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from components.scenes.graph import MARGIN, NORMAL_SIZE, Obj, Scene, check_drawing, draw_surface
-from components.scenes.questions import COUNTS, INSTRUCTIONS, LETTERS, Fact, Question, phrase, vocabulary
+from components.scenes.questions import COUNTS, LETTERS, Fact, Question, choice_prompt, phrase, vocabulary
 from components.scenes.styles import STYLES as LOOKS
 from components.scenes.world import COLOURS, KINDS, SHAPES, SPLITS, STYLES, TINTS
 
@@ -212,9 +212,7 @@ def choice(fact: Fact, rng: np.random.Generator) -> Question:
     if fact.values != ("yes", "no"):
         return ask(fact, "choice", rng)
     options = tuple(fact.values[place] for place in rng.permutation(2))
-    listed = " ".join(f"{letter} . {option}" for letter, option in zip(LETTERS, options, strict=False))
-    prompt = f"{fact.question} {listed} {INSTRUCTIONS['choice']}"
-    answer = LETTERS[options.index(fact.value)]
+    answer, prompt = LETTERS[options.index(fact.value)], choice_prompt(fact.question, options)
     return Question(fact.family, LEVELS[fact.family], "choice", prompt, answer, options, fact.question)
 
 

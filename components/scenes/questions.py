@@ -6,6 +6,7 @@ word-level tokenizer reads them, and end with an instruction as those of lmms-ev
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -140,9 +141,14 @@ def phrase(fact: Fact, form: str, rng: np.random.Generator) -> Question:
         return Question(fact.family, level, form, prompt, answer, subject=fact.question)
     options = [fact.value, *(str(value) for value in rng.permutation(wrong)[: len(LETTERS) - 1])]
     options = tuple(options[i] for i in rng.permutation(len(options)))
+    answer, prompt = LETTERS[options.index(fact.value)], choice_prompt(fact.question, options)
+    return Question(fact.family, level, form, prompt, answer, options, fact.question)
+
+
+def choice_prompt(question: str, options: Sequence[str]) -> str:
+    """How a question with options is put, word for word."""
     listed = " ".join(f"{letter} . {option}" for letter, option in zip(LETTERS, options, strict=False))
-    answer = LETTERS[options.index(fact.value)]
-    return Question(fact.family, level, form, f"{fact.question} {listed} {instruction}", answer, options, fact.question)
+    return f"{question} {listed} {INSTRUCTIONS['choice']}"
 
 
 def choose_fact(candidates: list[Fact], rng: np.random.Generator) -> Fact:
