@@ -13,6 +13,8 @@ from components.paths import ROOT
 
 ONLY_REPORTS = ("components.tracking", "components.progress")
 """Code that says what a step does and cannot change what it does."""
+LAZY = "_HOMES"
+"""What a package calls its table {name: module of the package} of names that it imports when they are first used."""
 
 
 def import_closure(module: str, root: Path = ROOT, without: tuple[str, ...] = ONLY_REPORTS) -> list[Path]:
@@ -35,6 +37,8 @@ def import_closure(module: str, root: Path = ROOT, without: tuple[str, ...] = ON
     while waiting:
         name = waiting.pop()
         path = _file(name, root)
+        if path is None and (home := _home(name, root)):
+            waiting.append(home)
         left_out = any(name == other or name.startswith(f"{other}.") for other in without)
         if path is None or name in found or left_out:
             continue
@@ -54,6 +58,19 @@ def _file(module: str, root: Path) -> Path | None:
     for path in (base.with_suffix(".py"), base / "__init__.py"):
         if path.is_file():
             return path
+    return None
+
+
+def _home(name: str, root: Path) -> str | None:
+    """The module that a package's table of lazy names has for the dotted `name`; None if there is no such table."""
+    package, _, last = name.rpartition(".")
+    path = _file(package, root) if package else None
+    if path is None or path.name != "__init__.py":
+        return None
+    for node in ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == LAZY:
+            home = ast.literal_eval(node.value).get(last)
+            return home and f"{package}.{home}"
     return None
 
 

@@ -4,8 +4,9 @@ import textwrap
 
 import pytest
 
-from components.closure import import_closure
-from components.steps import STEPS
+from components.closure import LAZY, import_closure
+from components.paths import ROOT
+from components.steps import STEPS, find
 
 
 @pytest.fixture
@@ -67,6 +68,32 @@ def test_type_checking_does_not_count_but_its_else_does(project):
 def test_circles_end_and_templates_belong_to_the_modules_beside_them(project):
     closure = project({"pkg/a.py": "import pkg.b", "pkg/b.py": "import pkg.a", "pkg/page.html": "", "pkg/x/y.css": ""})
     assert closure("pkg.a") == ["pkg/a.py", "pkg/b.py", "pkg/page.html"]
+
+
+def test_a_name_that_a_package_imports_when_it_is_first_used(project):
+    lazy = """
+        from importlib import import_module
+        _HOMES = {"Big": "big", "Small": "small"}
+        def __getattr__(name):
+            return getattr(import_module(f"pkg.lazy.{_HOMES[name]}"), name)
+    """
+    files = {"lazy/__init__": lazy, "lazy/big": "from pkg import c", "lazy/small": "", "c": ""}
+    files = {f"pkg/{name}.py": text for name, text in files.items()}
+    closure = project(files | {"pkg/a.py": "from pkg.lazy import Big", "pkg/b.py": "import pkg.lazy.small"})
+    assert closure("pkg.a") == ["pkg/a.py", "pkg/c.py", "pkg/lazy/__init__.py", "pkg/lazy/big.py"]
+    assert closure("pkg.b") == ["pkg/b.py", "pkg/lazy/__init__.py", "pkg/lazy/small.py"]
+
+
+def test_no_package_hides_what_it_imports():
+    """A package that imports by name, as text, must say which in a table that the closure reads."""
+    for path in ROOT.glob("components/**/__init__.py"):
+        assert "import_module" not in path.read_text() or f"{LAZY} = {{" in path.read_text(), path
+
+
+@pytest.mark.parametrize("name", ["rate", "warmup", "joint", "evaluate"])
+def test_what_codes_or_decodes_depends_on_the_codec(name):
+    files = {path.as_posix() for path in import_closure(find(name).module)}
+    assert {f"components/codec/{part}.py" for part in ("codec", "wire", "exact", "transforms", "fast")} <= files
 
 
 def test_an_unknown_module(project):

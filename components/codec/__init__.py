@@ -5,7 +5,7 @@ Names are imported when they are first used, so that `cotam inspect` reads a con
 
 from importlib import import_module
 
-_HOMES = {"Codec": "codec", "Decoded": "codec", "CodecConfig": "config"}
+_HOMES = {"Codec": "codec", "Decoded": "codec", "CodecConfig": "config"}  # components/closure.py reads it
 __all__ = ["Codec", "CodecConfig", "Decoded"]
 
 
