@@ -26,6 +26,26 @@ def test_results_come_in_order_and_never_too_far_ahead():
     assert 0 < most < 6
 
 
+@pytest.mark.parametrize(("heaviest", "most"), [(9, 9), (5, 8), (0, 8)])
+def test_heavy_items_wait_until_there_is_room_for_them_or_come_alone(heaviest, most):
+    held, seen, lock = 0, 0, threading.Lock()
+
+    def do(weight):
+        nonlocal held, seen
+        with lock:
+            held += weight
+            seen = max(seen, held)
+        return weight
+
+    weights, found = [1, 1, 1, 8, 3, 3, 3, 3, 8, 1, 1], []
+    for weight in in_order(do, weights, threads=2, ahead=6, weigh=lambda weight: weight, heaviest=heaviest):
+        found.append(weight)
+        with lock:
+            held -= weight
+    assert found == weights
+    assert seen <= most
+
+
 def test_an_error_is_raised_in_its_place_and_ends_the_rest():
     done = []
 

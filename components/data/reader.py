@@ -21,7 +21,8 @@ from components.files import sha256
 
 _ANY_SIZE = 2**62  # what is in a shard has passed the check of sizes
 RUN, RUN_BYTES = 32, 1 << 20  # neighbours that are asked for at once: a store's requests cost more than their bytes
-AHEAD = 16  # runs that are read and decoded before they are wanted: files of 16 MiB, or AHEAD large ones
+AHEAD = 16  # runs that are read and decoded before they are wanted,
+AHEAD_BYTES = AHEAD * RUN_BYTES  # and their files' bytes, as nothing says their pixels before they are read
 
 
 class ShardReader:
@@ -77,7 +78,14 @@ class ShardReader:
 
         Neighbours that are wanted one after the other are read at once.
         """
-        runs = in_order(self._read, self._runs(numbers), threads=self._shards.threads, ahead=AHEAD)
+        runs = in_order(
+            self._read,
+            self._runs(numbers),
+            threads=self._shards.threads,
+            ahead=AHEAD,
+            weigh=self._bytes,
+            heaviest=AHEAD_BYTES,
+        )
         for run in runs:
             yield from run
 
@@ -113,6 +121,11 @@ class ShardReader:
             except UnusableImageError as error:
                 raise CotamError(f"Picture {number} in {self.folder} {error}; shard the images again.") from None
         return pictures
+
+    def _bytes(self, run: tuple[int, int]) -> int:
+        """Of a run's files."""
+        first, count = run
+        return int(self._index[first : first + count, 2].sum())
 
     def _runs(self, numbers: Iterable[int]) -> Iterator[tuple[int, int]]:
         """First number and length of each row of neighbours in one shard."""

@@ -29,7 +29,8 @@ from components.files import atomic_file, read_json, replace, sha256, write_json
 from components.progress import track
 
 READERS = 8  # threads; a picture from S3 takes longer to arrive than to check
-AHEAD = 4 * READERS  # pictures in memory at most
+AHEAD = 4 * READERS  # pictures in memory at most,
+AHEAD_BYTES = 1 << 28  # and their files' bytes
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -176,7 +177,14 @@ def _finished_parts(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _prepare_all(source: Source, items: list[Item], rules: Rules) -> Iterator[_Picture | dict[str, str]]:
     """Read and check pictures some places ahead, in several threads; yield them in their order."""
-    return in_order(lambda item: _prepare(source, item, rules), items, threads=READERS, ahead=AHEAD)
+    return in_order(
+        lambda item: _prepare(source, item, rules),
+        items,
+        threads=READERS,
+        ahead=AHEAD,
+        weigh=lambda item: item.size,
+        heaviest=AHEAD_BYTES,
+    )
 
 
 def _prepare(source: Source, item: Item, rules: Rules) -> _Picture | dict[str, str]:
