@@ -73,6 +73,16 @@ def replace(temporary: Path, path: Path) -> None:
         shutil.rmtree(old)
 
 
+def others_by_use(folder: Path) -> list[Path]:
+    """The folders beside `folder`, hidden ones too, that were touched last first; those that vanish are left out."""
+    times = []
+    for other in folder.parent.iterdir() if folder.parent.is_dir() else ():
+        with contextlib.suppress(FileNotFoundError):  # another process removes them, too
+            if other != folder:
+                times.append((other.stat().st_mtime, other))
+    return [other for _, other in sorted(times, reverse=True)]
+
+
 def atomic_write(path: str | Path, content: bytes | str) -> None:
     """Write `content` (text as UTF-8) so that `path` holds all of it or what it held before."""
     with atomic_file(path) as temporary:

@@ -1,11 +1,21 @@
 """Files are whole or absent, whatever happens while they are written."""
 
 import json
+import os
 
 import pytest
 
 from components.errors import CotamError
-from components.files import atomic_dir, atomic_file, atomic_write, read_json, sha256, sha256_tree, write_json
+from components.files import (
+    atomic_dir,
+    atomic_file,
+    atomic_write,
+    others_by_use,
+    read_json,
+    sha256,
+    sha256_tree,
+    write_json,
+)
 
 
 def names(folder):
@@ -84,3 +94,11 @@ def test_a_trees_hash_sees_names_and_bytes_and_nothing_else(tmp_path):
     assert one == tree("two", files[::-1])
     assert one != tree("three", [("a", "1"), ("b/d", "2")])
     assert one != tree("four", [("a", "1"), ("b/c", json.dumps(2) + "!")])
+
+
+def test_what_lies_beside_a_folder_comes_by_its_last_use(tmp_path):
+    assert others_by_use(tmp_path / "none/such") == []
+    for name, used in (("old", 1), ("mine", 4), ("newest", 3), ("middle", 2)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (used, used))
+    assert [other.name for other in others_by_use(tmp_path / "mine")] == ["newest", "middle", "old"]

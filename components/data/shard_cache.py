@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from components import paths
 from components.errors import CotamError
+from components.files import others_by_use
 
 BLOCK = 4 << 20  # bytes that are fetched at once for the cache
 DEFAULT_GB = 20.0
@@ -58,7 +59,10 @@ class ShardCache:
         if self._kept:
             self._folder.mkdir(parents=True, exist_ok=True)
             os.utime(self._folder)
-        _remove_others(self._folder, room)
+        for other in others_by_use(self._folder):
+            room -= _taken(other)
+            if room < 0:
+                shutil.rmtree(other, ignore_errors=True)
 
     def keeps(self, shard: int) -> bool:
         """Whether what is read from this shard stays here."""
@@ -95,14 +99,9 @@ class ShardCache:
         return self._folder / f"{shard:05d}.part"
 
 
-def _remove_others(folder: Path, room: int) -> None:
-    others = [other for other in folder.parent.iterdir() if other != folder] if folder.parent.is_dir() else []
-    sizes = []
-    for other in others:
-        with contextlib.suppress(FileNotFoundError):  # another process of this training removes them, too
-            taken = sum(path.stat().st_blocks * 512 for path in other.iterdir())
-            sizes.append((other.stat().st_mtime, taken, other))
-    for _, taken, other in sorted(sizes, reverse=True):
-        room -= taken
-        if room < 0:
-            shutil.rmtree(other, ignore_errors=True)
+def _taken(folder: Path) -> int:
+    """Bytes on the disk of a folder's files, without their holes."""
+    try:
+        return sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+    except FileNotFoundError:  # another process of this training removes it, too
+        return 0

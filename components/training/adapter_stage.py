@@ -5,10 +5,10 @@ measures both losses on the held-out images, with and without the adapter.
 """
 
 import shutil
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from components.adapter.losses import high_loss, low_loss
 from components.codec.codec import Codec
 from components.codec.transforms import VariableRate
 from components.data.reader import ShardReader
-from components.files import sha256_tree, write_json
+from components.files import others_by_use, sha256_tree, write_json
 from components.paths import instance_name
 from components.step_inputs import StepInputs
 from components.training.feature_store import FeatureStore, Plan, store_key
@@ -27,9 +27,9 @@ from components.training.loop import Examples, Loss, Schedule, train
 from components.training.tower import training_tower
 from components.training.units import measure_units
 from components.training.unseen import WithoutPictures
+from components.training.validation import BEFORE, validate_by_quality
 from components.vision import Tower, load_tower
 
-VALIDATION_BATCH = 64
 OF_VARIANTS = 3
 """How many stores of other settings are left while variants are trained, which take turns in using them."""
 
@@ -71,7 +71,9 @@ class AdapterStage:
         # Beside the stages' own work folders: both stages read the same store.
         stores = inputs.paths.work / "features" / instance_name(inputs.codec, inputs.mllm)
         folder = stores / store_key(plan, origin)
-        _remove_others(folder, kept=OF_VARIANTS if inputs.run else 0)
+        # Of other settings, weights or code; each may take gigabytes.
+        for other in others_by_use(folder)[OF_VARIANTS if inputs.run else 0 :]:
+            shutil.rmtree(other, ignore_errors=True)
         store = FeatureStore(folder, reader, plan, self.codec, guide, self.tower, workers=params.threads)
         folder.touch()
         return WithoutPictures(store) if inputs.run and inputs.run.receive == "adapter" else store
@@ -115,17 +117,6 @@ def adapter_config(codec: Codec | VariableRate, tower: Tower, sizes: Sizes) -> A
     )
 
 
-def _remove_others(folder: Path, kept: int) -> None:
-    """Remove stores of other settings, weights or code but the `kept` used last: each may take gigabytes."""
-    others = [other for other in folder.parent.iterdir() if other != folder] if folder.parent.is_dir() else []
-    times = []
-    for other in others:
-        with suppress(FileNotFoundError):  # another process of this training removes them, too
-            times.append((other.stat().st_mtime, other))
-    for _, other in sorted(times, reverse=True)[kept:]:
-        shutil.rmtree(other, ignore_errors=True)
-
-
 def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: Tower) -> Tensor:
     """A(y^) of a batch of the store, whose images have the tower's own size."""
     sample = partial(tower.geometry.sample_latent, image_size=tower.geometry.output_size, grid=tower.grid)
@@ -135,7 +126,6 @@ def residual(adapter: nn.Module, batch: dict[str, Tensor], tower: Tower) -> Tens
         return adapter(batch["y_hat"], batch["quality_map"], sample)
 
 
-@torch.no_grad()
 def validate(
     adapter: LatentAdapter, tower: Tower, store: FeatureStore | WithoutPictures
 ) -> dict[str, dict[str, float]]:
@@ -146,21 +136,16 @@ def validate(
     """
     device = next(tower.parameters()).device
     adapter.to(device).eval()
-    measured = {}
-    for quality in store.plan.validation_qualities:
-        sums: dict[str, float] = {"low": 0, "low_unadapted": 0, "high": 0, "high_unadapted": 0}
-        count = 0
-        for batch in store.held_out(quality, VALIDATION_BATCH):
-            batch = {name: tensor.to(device) for name, tensor in batch.items()}
-            added = residual(adapter, batch, tower)
-            for suffix, extra in (("", added), ("_unadapted", torch.zeros_like(added))):
-                features = tower.forward_from_patches(batch["decoded"] + extra).consumed_BND
-                number = len(features)
-                sums[f"low{suffix}"] += number * low_loss(batch["patches"], batch["decoded"], extra).item()
-                sums[f"high{suffix}"] += number * high_loss(batch["features"], features).item()
-            count += number
-        means: dict[str, Any] = {name: value / count for name, value in sums.items()}
-        means |= {f"{kind}_ratio": means[kind] / max(means[f"{kind}_unadapted"], 1e-12) for kind in ("low", "high")}
-        measured[str(quality)] = means
+
+    def measure(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        found = {}
+        added = residual(adapter, batch, tower)
+        for suffix, extra in (("", added), (BEFORE, torch.zeros_like(added))):
+            features = tower.forward_from_patches(batch["decoded"] + extra).consumed_BND
+            found[f"low{suffix}"] = low_loss(batch["patches"], batch["decoded"], extra)
+            found[f"high{suffix}"] = high_loss(batch["features"], features)
+        return found
+
+    measured = validate_by_quality(store, store.plan.validation_qualities, measure, device)
     adapter.train()
     return measured
