@@ -24,7 +24,10 @@ class Folded:
     def __init__(self, first: nn.Conv2d, second: nn.Conv2d, gain: Gain):
         self.first, self.second, self.gain = first, second, gain
         self.kernel, self.padding = first.kernel_size[0], first.padding[0]
-        self._at = lru_cache(maxsize=None)(self._fold)  # a kernel of every quality that is asked for
+        # Folded kernels of all qualities are 4 MB at full width. The second's with its gain would be 37 MB, and is made
+        # in less than a millisecond: that of the last quality is kept, which pictures of one quality share.
+        self._at = lru_cache(maxsize=None)(self._fold)
+        self._scaled = lru_cache(maxsize=1)(self._scale)
 
     def __call__(self, x_B3HW: Tensor, qualities_B: Tensor) -> Tensor:
         """Features (B, C, H/4, W/4) of images, each with the gain of one quality."""
@@ -32,7 +35,7 @@ class Folded:
         return torch.cat([self._one(x_13HW, quality) for x_13HW, quality in pairs])
 
     def _one(self, x_13HW: Tensor, quality: int) -> Tensor:
-        weight, bias, scaled = self._at(quality)
+        (weight, bias), scaled = self._at(quality), self._scaled(quality)
         out_1CHW = F.conv2d(x_13HW, weight, bias, 4, 3 * self.padding)
         # Beyond the borders the second convolution reads zeros, but the first would have made something.
         self._borders(out_1CHW, x_13HW, self.first.weight, scaled)
@@ -40,13 +43,16 @@ class Folded:
         self._borders(*turned)
         return out_1CHW
 
-    def _fold(self, quality: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Kernel and bias of both, and the second's kernel with the gain."""
-        gain_C = self.gain.log_QC[quality].exp()
-        scaled = self.second.weight * gain_C[None, :, None, None]
+    def _scale(self, quality: int) -> Tensor:
+        """The second's kernel with the gain."""
+        return self.second.weight * self.gain.log_QC[quality].exp()[None, :, None, None]
+
+    def _fold(self, quality: int) -> tuple[Tensor, Tensor]:
+        """Kernel and bias of both."""
+        scaled = self._scaled(quality)
         weight = F.conv_transpose2d(scaled, self.first.weight, stride=2)
         bias = self.second.bias + scaled.sum((2, 3)) @ self.first.bias
-        return weight.contiguous(memory_format=torch.channels_last), bias, scaled
+        return weight.contiguous(memory_format=torch.channels_last), bias
 
     def _borders(self, out_1CHW: Tensor, x_13HW: Tensor, first: Tensor, second: Tensor) -> None:
         """Put the first and last rows right, one convolution after the other."""
