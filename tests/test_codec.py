@@ -288,6 +288,13 @@ def test_mistakes_are_one_sentence(codec, folder, tmp_path):
         codec.decode([stream], maximum_pixels=399)
 
 
+@pytest.mark.parametrize(("shape", "kind"), [((16, 16, 3), float), ((16, 16), np.uint8), ((16, 16, 4), np.uint8)])
+def test_arrays_that_are_no_rgb_images_are_refused(codec, shape, kind):
+    array = np.zeros(shape, kind)
+    with pytest.raises(CotamError, match=r"An image is uint8 \(H, W, 3\), not"):
+        codec.encode([array], 4)
+
+
 def test_a_codec_folder_reads_back_and_names_what_is_wrong(folder, tmp_path):
     model = load_codec(folder)
     save_codec(tmp_path / "again", model)

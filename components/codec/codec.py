@@ -24,13 +24,13 @@ from torch.nn import functional as F
 
 from components.codec import level_map, tiles, video
 from components.codec.architectures import AnyConfig, architecture_of
-from components.codec.config import STRIDE
+from components.codec.config import STRIDE, latent_size
 from components.codec.container import MAXIMUM_PIXELS, Header, check_size, pack, unpack
 from components.codec.dcae_wire import DcaeWire
 from components.codec.fast import FastTransforms, short_type
 from components.codec.folder import load_codec, model_id
 from components.codec.published import load_published
-from components.codec.transforms import VariableRate, latent_size
+from components.codec.transforms import VariableRate
 from components.codec.video_container import MAXIMUM_VIDEO_PIXELS
 from components.codec.wire import Quantizer, Reader, Wire
 from components.errors import CotamError
@@ -146,7 +146,7 @@ class Codec:
             One `.cotam` stream per image. Their length is their rate.
 
         Raises:
-            CotamError: a quality that does not exist, or an image too large.
+            CotamError: a quality that does not exist, an image too large, or an array that is no RGB image.
         """
         jobs = self._jobs(images, quality, guidance)
         streams: dict[int, bytes] = {}
@@ -175,6 +175,9 @@ class Codec:
             images, quality, guidance: as for `encode`.
             batched: whether small images go through the transforms together. That is twice as fast, and not quite
                 what a decoder gets: sums in another order round a few latent entries and pixels the other way.
+
+        Raises:
+            CotamError: as `encode`.
         """
         jobs = self._jobs(images, quality, guidance)
         decoded: dict[int, Decoded] = {}
@@ -274,7 +277,7 @@ class Codec:
         for place, (image, q, grid) in enumerate(zip(images, qualities, grids, strict=True)):
             if not 0 <= q < self.config.qualities:
                 raise CotamError(f"There is no quality {q}; choose 0 (fewest bits) to {self.config.qualities - 1}.")
-            pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+            pixels = _pixels(image)
             height, width = pixels.shape[:2]
             check_size(width, height, self.maximum_pixels)
             levels = None if grid is None else level_map.check(np.asarray(grid))
@@ -352,6 +355,13 @@ class _Job:
     quality: int
     levels: Levels | None
     quality_map: NDArray[np.int64]
+
+
+def _pixels(image: Image.Image | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise CotamError(f"An image is uint8 (H, W, 3), not {pixels.dtype} {pixels.shape}; convert it first.")
+    return pixels
 
 
 def _level_bytes(levels: Levels | None) -> bytes:
