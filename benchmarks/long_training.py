@@ -22,10 +22,10 @@ from torch import Tensor
 from components import config
 from components.adapter import LatentAdapter
 from components.adapter.losses import high_loss, low_loss
+from components.codec.config import latent_size
 from components.codec.folder import load_codec
 from components.codec.guidance import quantize
 from components.codec.level_map import quality_map
-from components.codec.transforms import latent_size
 from components.environment import be_quiet
 from components.training.adapter_stage import adapter_config
 from components.training.draws import GUIDED_SHARE

@@ -8,7 +8,8 @@ import torch
 from compressai.entropy_models import EntropyBottleneck
 
 from components.codec import learned_density
-from components.codec.learned_density import LARGEST_BOUND, SMALLEST_BOUND, TOTAL, learned_rows
+from components.codec.learned_density import LARGEST_BOUND, SMALLEST_BOUND, learned_rows
+from components.codec.tables import TOTAL
 from components.errors import CotamError
 
 

@@ -46,7 +46,8 @@ class SceneClasses:
         if not any((clip / name).exists() for name in ("tokenizer.json", "vocab.json")):
             raise CotamError(f"{clip} holds no tokenizer, so its CLIP cannot read labels.")  # transformers makes one up
         try:
-            model = CLIPModel.from_pretrained(clip, dtype=torch.float32).eval().requires_grad_(False)
+            model = CLIPModel.from_pretrained(clip, dtype=torch.float32, use_safetensors=True)
+            model.eval().requires_grad_(False)
             tokenizer = AutoTokenizer.from_pretrained(clip)
         except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
             raise CotamError(f"{clip} holds no CLIP with a text side ({error}).") from None

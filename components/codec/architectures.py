@@ -79,6 +79,7 @@ def exact_entropy(model: nn.Module, device: torch.device | str = "cpu") -> InBan
 
     Raises:
         CotamError: weights that cannot be computed with exactly.
+        TypeError: the architecture's entropy model runs in float64.
     """
     architecture = architecture_of(model.config)
     if architecture.exact is None:

@@ -13,6 +13,11 @@ HYPER_STRIDE = 4  # latent positions per position of the hyper latent
 LAMBDAS = (0.0128, 0.0064, 0.0032, 0.0016, 0.0008, 0.0004, 0.0002, 0.0001, 0.00005, 0.00002)  # quality 0 .. 9
 
 
+def latent_size(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the latent of an image."""
+    return -(-height // STRIDE), -(-width // STRIDE)
+
+
 def check_sizes(groups: tuple[int, ...], latent_channels: int, lambdas: tuple[float, ...]) -> None:
     """Raise ValueError unless the groups make up the latent and the lambdas fall."""
     if sum(groups) != latent_channels:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from components.codec.config import STRIDE
+from components.codec.config import latent_size
 from components.errors import CotamError
 
 MAGIC = b"\xc0\x7a"
@@ -66,7 +66,7 @@ class Header:
     @property
     def latent_size(self) -> tuple[int, int]:
         """Rows and columns of the latent."""
-        return -(-self.height // STRIDE), -(-self.width // STRIDE)
+        return latent_size(self.height, self.width)
 
 
 def _size_form(width: int, height: int) -> int:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from components.codec.factorized import FactorizedDensity
+from components.codec.tables import TOTAL
 from components.errors import CotamError
 
 Array = NDArray[np.float64]
 Layers = list[tuple[Array, Array, Array | None]]
 """Matrix (C, out, in), bias (C, out) and, but for the last layer, factor (C, out)."""
 
-TOTAL = 1 << 16  # of the frequencies in a row
 SMALLEST_BOUND = 8  # of a row's largest symbol: no symbol is cheaper than the narrowest Gaussian's
 LARGEST_BOUND = 2047
 MARGIN = 8  # symbols beyond those that have a chance

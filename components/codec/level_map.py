@@ -33,7 +33,7 @@ FREQUENCIES = (
     (14123, 39164, 12249),
     (15611, 39033, 10892),
 )
-CONTEXTS = 8
+CONTEXTS = len(FREQUENCIES)
 FURTHER = 2  # the row whose 0 and +1 say whether a cell goes one step further
 
 

@@ -17,7 +17,7 @@ FRACTION = 1 << FRACTION_BITS  # of a unit: of what means are multiples, but for
 SCALES = np.geomspace(SMALLEST_SCALE, 256, ROWS)
 _TABLES_CHECK = 0x6AD64E72  # CRC-32 of the frequencies of all Gaussian rows, as docs/bitstream.md has it
 TOTAL = 1 << 16  # of the frequencies in a row
-LEVEL_ROWS = len(level_map.FREQUENCIES)
+LEVEL_ROWS = level_map.CONTEXTS
 
 
 def _bounds() -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from components.codec.config import STRIDE, CodecConfig, DcaeConfig
+from components.codec.config import CodecConfig, DcaeConfig
 from components.codec.gains import Gain
 
 
@@ -133,8 +133,3 @@ class VariableRate(nn.Module):
             "likelihoods": likelihoods,
             "y_hat": latent_BCHW,
         }
-
-
-def latent_size(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the latent of an image."""
-    return -(-height // STRIDE), -(-width // STRIDE)

@@ -3,6 +3,7 @@
 import logging
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -10,9 +11,11 @@ from components.adapter.losses import high_loss
 from components.baselines.bridge import NeckConfig, TransformNeck, label_loss
 from components.baselines.scene_classes import SceneClasses, class_of
 from components.errors import CotamError
+from components.training.feature_store import FeatureStore
 from components.training.loop import Examples, Schedule
 from components.training.method_stage import MethodStage
 from components.training.units import measure_units
+from components.training.unseen import WithoutPictures
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +77,9 @@ class BridgeStage(MethodStage):
             return None
         return classes.to(self.device)
 
-    def surrogate(self, tokens_BTD: Tensor, batch: dict[str, Tensor], label: float, distil: float):
+    def surrogate(
+        self, tokens_BTD: Tensor, batch: dict[str, Tensor], label: float, distil: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """label L_ce + distil L_dist of a neck's tokens, and its parts."""
         consumed, last = self.tower.feature_layer, self.tower.layers
         wanted = {consumed, last} if label else {consumed}
@@ -137,16 +142,16 @@ class BridgeStage(MethodStage):
 class Labelled:
     """A store's examples with `label` (B,), int64."""
 
-    def __init__(self, store, labels_N: Tensor):
+    def __init__(self, store: FeatureStore | WithoutPictures, labels_N: Tensor):
         self.store, self.labels_N = store, labels_N
 
     def __len__(self) -> int:
         return len(self.store)
 
-    def order(self, epoch: int):
+    def order(self, epoch: int) -> np.ndarray:
         """As the store's."""
         return self.store.order(epoch)
 
-    def batch(self, epoch: int, examples) -> dict[str, Tensor]:
+    def batch(self, epoch: int, examples: np.ndarray) -> dict[str, Tensor]:
         """As the store's, with labels."""
         return self.store.batch(epoch, examples) | {"label": self.labels_N[torch.as_tensor(examples)]}

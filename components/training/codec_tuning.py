@@ -6,6 +6,7 @@ the loss falls as the rate rises, and the slope -dL/dR is the price at which a q
 fitted as c lambda^g over the codec's own lambdas. At these prices learning improves a quality rather than moves it.
 """
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -120,8 +121,6 @@ def trainable(codec: Codec) -> VariableRate:
     Raises:
         CotamError: no training is written for this architecture.
     """
-    import copy
-
     if not isinstance(codec.model, VariableRate):
         name = codec.config.architecture
         raise CotamError(f"A codec of the architecture {name} has one rate and cannot be fine-tuned; name a micro one.")

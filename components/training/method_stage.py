@@ -84,7 +84,7 @@ class MethodStage(AdapterStage):
             model, loss, examples, schedule, checkpoint=checkpoint, log=self.inputs.log, optimizers=optimizers
         )
 
-    def tune(self, model: TunedCodec, loss: Loss, schedule: Schedule, factor: float, examples=None):
+    def tune(self, model: TunedCodec, loss: Loss, schedule: Schedule, factor: float, examples: Examples | None = None):
         """Train a codec (and its part) on a loss and the priced rate; return the last epoch's means.
 
         Args:

@@ -20,9 +20,11 @@ class WithoutPictures:
         return len(self._store)
 
     def order(self, epoch: int) -> np.ndarray:
+        """As the store's."""
         return self._store.order(epoch)
 
     def batch(self, epoch: int, examples: np.ndarray) -> dict[str, Tensor]:
+        """As the store's, but for `decoded`; so are those below."""
         return _hide(self._store.batch(epoch, examples))
 
     def sample(self) -> dict[str, Tensor]:
