@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from components.baselines.bridge import NeckConfig, TransformNeck, label_loss
+from components.baselines.bridge import NeckConfig, TransformNeck
+from components.baselines.losses import label_loss
 from components.baselines.scene_classes import CLASSES, SceneClasses, class_of
 from components.errors import CotamError
 from components.mllm import Entry, View, load_mllm

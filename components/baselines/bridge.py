@@ -23,7 +23,6 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from components.adapter.latent_adapter import OrdinalEmbedding, Sampler, fill_grid
 from components.weights import load_module, save_safetensors
@@ -107,16 +106,3 @@ class TransformNeck(nn.Module):
             CotamError: the folder is not a neck's.
         """
         return load_module(folder, lambda config: cls(NeckConfig(**config)), "a transform-neck")
-
-
-def label_loss(embedding_BE: Tensor, classes_KE: Tensor, labels_B: Tensor, scale: float) -> Tensor:
-    """L_ce: how surely an image's embedding names its class.
-
-    Args:
-        embedding_BE: image embeddings of the encoder, of any length.
-        classes_KE: text embeddings of the classes, of length 1.
-        labels_B: int64, each image's class.
-        scale: the CLIP's own, what cosines are multiplied by.
-    """
-    cosines_BK = F.normalize(embedding_BE.float(), dim=1) @ classes_KE.T
-    return F.cross_entropy(scale * cosines_BK, labels_B)

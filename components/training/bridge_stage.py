@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from components.adapter.losses import high_loss
-from components.baselines.bridge import NeckConfig, TransformNeck, label_loss
+from components.baselines.bridge import NeckConfig, TransformNeck
+from components.baselines.losses import label_loss
 from components.baselines.scene_classes import SceneClasses, class_of
 from components.errors import CotamError
 from components.training.feature_store import FeatureStore
