@@ -63,6 +63,18 @@ def test_an_epoch_goes_on_where_it_stopped(shards):
     assert [image.tobytes() for image in ShardReader(shards, seed=1).images(epoch=2, start=5)] == whole[5:]
 
 
+def test_large_pictures_are_read_one_by_one(shards, monkeypatch):
+    reader, begun = ShardReader(shards), []
+    read = reader._read
+    monkeypatch.setattr(reader, "_read", lambda run: begun.append(run) or read(run))
+    monkeypatch.setattr("components.data.reader.RUN", 1)
+    monkeypatch.setattr("components.data.reader.AHEAD_BYTES", 1)
+    for taken, image in enumerate(reader.read(range(8)), 1):
+        assert image.tobytes() == ShardReader(shards).image(taken - 1).tobytes()
+        assert len(begun) == taken
+    assert taken == 8
+
+
 def test_there_is_no_picture_beyond_the_last(shards):
     reader = ShardReader(shards)
     for index in (-1, 8):
