@@ -2,7 +2,8 @@
 
     codec = Codec.from_pretrained("pretrained/codec/elic-micro")
     streams = codec.encode([image], quality=4)
-    image, latent = codec.decode(streams)[0].image, codec.decode(streams)[0].latent
+    [decoded] = codec.decode(streams)
+    decoded.image, decoded.latent, decoded.level_map
 
 Images of one size go through the entropy model together, a few at a time. The transforms, in float32, take them one by
 one: there a sum's order, and with it a stream or a pixel, would depend on what else is in the batch. A large image they

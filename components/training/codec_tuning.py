@@ -18,7 +18,7 @@ from components.adapter.latent_adapter import Sampler
 from components.codec.codec import Codec
 from components.codec.transforms import VariableRate
 from components.errors import CotamError
-from components.training.pixel_views import PixelViews
+from components.training.loop import Examples
 
 SAMPLE = 64  # training images that prices are measured on
 
@@ -76,8 +76,12 @@ class TunedCodec(nn.Module):
         }
 
 
-def set_prices(model: TunedCodec, views: PixelViews, loss: Loss, factor: float, device: torch.device) -> None:
+def set_prices(model: TunedCodec, views: Examples, loss: Loss, factor: float, device: torch.device) -> None:
     """Measure what a bit may cost at each quality, times `factor`; 0: nothing.
+
+    Args:
+        views: training examples with pixels.
+        loss: without the rate.
 
     Raises:
         CotamError: with more bits the loss does not fall, so that no price can be measured.

@@ -77,6 +77,7 @@ class Plan:
 
     @property
     def validation_qualities(self) -> tuple[int, ...]:
+        """Each of the training's once, rising."""
         return tuple(sorted(set(self.qualities)))
 
     def split(self, images: int) -> tuple[int, int]:

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +21,7 @@ from components.training.codec_tuning import Loss, TunedCodec, set_prices
 from components.training.loop import Examples, Schedule, train
 from components.training.optimizer import fine_tuning, make_optimizers
 from components.training.pixel_views import PixelViews
-from components.training.validation import Measure, validate_by_quality
+from components.training.validation import HeldOut, Measure, validate_by_quality
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +83,9 @@ class MethodStage(AdapterStage):
             model, loss, examples, schedule, checkpoint=checkpoint, log=self.inputs.log, optimizers=optimizers
         )
 
-    def tune(self, model: TunedCodec, loss: Loss, schedule: Schedule, factor: float, examples: Examples | None = None):
+    def tune(
+        self, model: TunedCodec, loss: Loss, schedule: Schedule, factor: float, examples: Examples | None = None
+    ) -> dict[str, float]:
         """Train a codec (and its part) on a loss and the priced rate; return the last epoch's means.
 
         Args:
@@ -109,7 +110,7 @@ class MethodStage(AdapterStage):
         main = TunedCodec(self.codec.model, None, picture=False, sample=self.sample).to(self.device).eval()
         return lambda batch: main(batch["pixels"], batch["quality_map"])["bpp"]
 
-    def validate(self, measure: Measure, views: Any = None) -> dict[str, dict[str, float]]:
+    def validate(self, measure: Measure, views: HeldOut | None = None) -> dict[str, dict[str, float]]:
         """Held-out means per quality; `views`: what they are measured on, by default the store's."""
         qualities = self.store.plan.validation_qualities
         return validate_by_quality(views or self.store, qualities, measure, self.device)
