@@ -78,7 +78,7 @@ def others_by_use(folder: Path) -> list[Path]:
     times = []
     for other in folder.parent.iterdir() if folder.parent.is_dir() else ():
         with contextlib.suppress(FileNotFoundError):  # another process removes them, too
-            if other != folder:
+            if other != folder and other.is_dir():
                 times.append((other.stat().st_mtime, other))
     return [other for _, other in sorted(times, reverse=True)]
 

@@ -101,4 +101,5 @@ def test_what_lies_beside_a_folder_comes_by_its_last_use(tmp_path):
     for name, used in (("old", 1), ("mine", 4), ("newest", 3), ("middle", 2)):
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (used, used))
+    (tmp_path / "a file").touch()
     assert [other.name for other in others_by_use(tmp_path / "mine")] == ["newest", "middle", "old"]
