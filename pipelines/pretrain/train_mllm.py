@@ -3,7 +3,7 @@
     torchrun --nproc-per-node 2 -m pipelines.pretrain.train_mllm --tower pretrained/clip/micro \\
         --output pretrained/mllm/micro-llava
     python -m pipelines.pretrain.train_mllm internvl --tower data/pretrain/internvit --details 1 2 --clips 1600 \\
-        --start pretrained/mllm/micro-llava --output data/pretrain/internvl
+        --llava pretrained/mllm/micro-llava --output data/pretrain/internvl
 
 First the projector alone is aligned with the words' embeddings (LLaVA's first stage), or all begins with what a micro
 LLaVA knows (`warm_start.py`); then everything but the tower learns from questions. The tower's features are computed
@@ -124,8 +124,8 @@ def family_of(model: PreTrainedModel, processor: Any) -> Family:
 def started(args: argparse.Namespace) -> tuple[PreTrainedModel, Any]:
     """The model that training begins with: as drawn, with another's language model, or gone on with."""
     model, processor = MODELS[args.kind](args.tower, args.layers)
-    if args.start:
-        start_language(model, args.start)
+    if args.llava:
+        start_language(model, args.llava)
     if args.base:
         tower = model.model.vision_tower.state_dict()
         model = type(model).from_pretrained(args.base, dtype=torch.float32, attn_implementation="eager")
@@ -174,8 +174,8 @@ def train(args: argparse.Namespace) -> None:
     model, processor = started(args)
     family = family_of(model, processor)
     material = groups(args, family, processor, accelerator)
-    if args.start and not args.base:
-        start_projector(model, args.start, material[0].features_NVTD[:200, 0])
+    if args.llava and not args.base:
+        start_projector(model, args.llava, material[0].features_NVTD[:200, 0])
     elif not args.base:
         # The same on every rank but for its scenes; the wrapping below then gives all of them the first rank's result.
         aligned(args, family, material, accelerator)
@@ -223,9 +223,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=sorted(MODELS), nargs="?", default="llava")
     parser.add_argument("--tower", type=Path, default=Path("pretrained/clip/micro"))
-    parser.add_argument("--start", type=Path, help="begin with what this micro LLaVA knows, and align nothing")
+    parser.add_argument("--llava", type=Path, help="begin with what this micro LLaVA knows, and align nothing")
     parser.add_argument("--base", type=Path, help="go on from projector and language model of this folder")
-    parser.add_argument("--layers", type=int, default=6, help="of the language model; more than in --start begin idle")
+    parser.add_argument("--layers", type=int, default=6, help="of the language model; more than in --llava begin idle")
     parser.add_argument("--details", type=int, nargs="+", default=[1], help="of the scenes, all as often")
     parser.add_argument("--clips", type=int, default=0, help="moving scenes of each style, at most, as often as others")
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style and detail, at most")
