@@ -124,6 +124,9 @@ def test_equal_seeds_write_equal_clips(folder, tmp_path):
 
 def test_what_is_missing_or_damaged_is_one_sentence(folder, tmp_path):
     write_clips(tmp_path / "clips", 1, "bench", 7, 64)
+    (tmp_path / "clips/videos/clip-000000.apng").rename(tmp_path / "elsewhere.apng")
+    with pytest.raises(CotamError, match=r"has no clip clip-000000; run `dvc repro benchmarks`\.$"):
+        ClipSuite(tmp_path / "clips", None)
     (tmp_path / "clips/videomme.parquet").write_bytes(b"PAR1")
     with pytest.raises(CotamError, match=r"videomme\.parquet cannot be read .*; run `dvc repro benchmarks`\.$"):
         clip_questions(tmp_path / "clips")

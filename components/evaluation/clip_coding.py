@@ -3,22 +3,17 @@
 One clip is in memory at a time.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from components.codec import video_container
-from components.errors import CotamError
 from components.evaluation.clips import clip_names, open_clip
 from components.evaluation.coding import Coder
 from components.evaluation.pictures import psnr
 from components.evaluation.rate import Coded, Job
 from components.evaluation.streams import CLIPS, COTAM, Files, Setting
-
-if TYPE_CHECKING:
-    from components.codec import Decoded
 
 
 def clip_jobs(settings: Iterable[Setting], codec: str) -> list[Job]:
@@ -41,34 +36,10 @@ def code_clips(coder: Coder, setting: Setting, folder: Path) -> Coded:
         levels = coder.guide(clip.frames) if setting.method == COTAM else None
         files[name] = encode_video(coder.codec, clip.frames, int(setting.quality), levels, clip.times)
         headers.append(header_bits(files[name]))
-        decoded = [one.image for one in decode_clip(coder, name, files[name])]
+        decoded = [one.image for one in coder.decode_clip(name, files[name])]
         ratios.append(round(psnr(np.stack(clip.frames), np.stack(decoded)), 4))
         encoded += len(clip.frames)
     return Coded(files, [8 * len(content) for content in files.values()], headers, ratios, encoded)
-
-
-def decoded_clips(coder: Coder, files: Mapping[str, bytes]) -> "Iterator[tuple[str, list[Decoded]]]":
-    """Clip after clip what the codec makes of its file.
-
-    Raises:
-        CotamError: one is damaged, which is named.
-    """
-    for name, content in files.items():
-        yield name, decode_clip(coder, name, content)
-
-
-def decode_clip(coder: Coder, name: str, content: bytes) -> "list[Decoded]":
-    """The frames of one clip.
-
-    Raises:
-        CotamError: it is damaged.
-    """
-    from components.codec.video import decode_frames
-
-    try:
-        return list(decode_frames(coder.codec, content))
-    except CotamError as error:
-        raise CotamError(f"The coded clip {name} cannot be read: {error}") from None
 
 
 def header_bits(content: bytes) -> int:

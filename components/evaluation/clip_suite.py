@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.evaluation.clips import BENCHMARK, FILE, asked_document
+from components.errors import CotamError
+from components.evaluation.clips import BENCHMARK, FILE, asked_document, clip_file
 from components.evaluation.suite import Outcome, ask, load_benchmarks, outcome_of
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ class ClipSuite:
         """Load the documents.
 
         Raises:
-            CotamError: their file, or a column of it, is missing.
+            CotamError: their file, a column of it, or a clip is missing.
         """
         self.mllm = mllm
         self._benchmarks = load_benchmarks({BENCHMARK: folder / FILE})
+        missing = [name for name in self._benchmarks[BENCHMARK].images if not clip_file(folder, name).is_file()]
+        if missing:
+            raise CotamError(f"{folder} has no clip {missing[0]}; run `dvc repro benchmarks`.")
 
     def run(self, portions: "Iterable[Mapping[str, Seen]]") -> Outcome:
         """Ask every question; `portions`: some clips each (name -> what the MLLM sees), together all of them."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from components.baselines import conventional
 from components.codec import container
+from components.errors import CotamError
 from components.evaluation.pictures import Pictures
 from components.evaluation.streams import COTAM, SUFFIXES, Files, Setting
 from components.files import sha256_tree
@@ -111,6 +112,19 @@ class Coder:
         for names in portions(files):
             decoded |= zip(names, self.codec.decode([files[name] for name in names]), strict=True)
         return decoded
+
+    def decode_clip(self, name: str, content: bytes) -> "list[Decoded]":
+        """The frames of a clip's `.cotamv` file.
+
+        Raises:
+            CotamError: it is damaged; the clip is named.
+        """
+        from components.codec.video import decode_frames
+
+        try:
+            return list(decode_frames(self.codec, content))
+        except CotamError as error:
+            raise CotamError(f"The coded clip {name} cannot be read: {error}") from None
 
     def pictures(self, setting: Setting, files: Files) -> Pictures:
         """What a person would see of the files."""

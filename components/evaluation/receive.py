@@ -5,7 +5,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from components.evaluation.clip_coding import decoded_clips
 from components.evaluation.clips import clip_names, open_clip
 from components.evaluation.coding import Coder
 from components.evaluation.pictures import Pictures, benchmark_pictures
@@ -56,7 +55,8 @@ class Receiver:
         if setting == CLEAN:
             yield from ((name, open_clip(folder, name).frames) for name in clip_names(folder))
             return
-        for name, frames in decoded_clips(self.coder, self.streams.files(setting, CLIPS)):
+        for name, content in self.streams.files(setting, CLIPS).items():
+            frames = self.coder.decode_clip(name, content)
             yield name, frames if setting.method == COTAM else [frame.image for frame in frames]
 
     def _plain(self, pictures: Pictures) -> "dict[str, View]":
