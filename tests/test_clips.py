@@ -311,3 +311,4 @@ def test_the_claim_follows_the_interval(summary, rate, verdict):
     claim = videos_claim(changed, CODEC)
     assert (claim.id, claim.verdict) == ("C23", verdict)
     assert f"{INTERNVL} answers" in claim.here and LLAVA not in claim.here
+    assert "against ELIC" in claim.here and ("not defined" in claim.here) == (rate[0] is None)

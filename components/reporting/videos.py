@@ -51,7 +51,7 @@ def videos_section(summary: dict, codec: str, mllm: str) -> dict | None:
         "drop_figure": curves(
             f"video-drop-{slug}", "Points lost over rate per level, videos", drops, size=MEDIUM, share_y=True
         ),
-        "reading": _found(clips, clean, mllm),
+        "reading": _found(clips, clean, mllm, looks[codec].label),
         "gain": _gained(clips["cotam"]["bd_score"][BENCHMARK], looks[codec].label),
         "level_columns": [f"{name}, points lost" for name in levels],
         "rows": rows({"clean": clean} | clips, codec, levels),
@@ -88,7 +88,7 @@ def videos_claim(summary: dict, codec: str) -> Claim | None:
         if not clips:
             continue
         rate = clips["cotam"]["bd_rate"][BENCHMARK]
-        sentences.append(_found(clips, clips["clean"], mllm))
+        sentences.append(_found(clips, clips["clean"], mllm, method_look(codec, codec).label))
         if rate["high"] is not None and rate["high"] < 0:
             verdicts.append("holds")
         else:
@@ -99,7 +99,7 @@ def videos_claim(summary: dict, codec: str) -> Claim | None:
     return Claim("C23", PAPER, " ".join(sentences), verdict)
 
 
-def _found(clips: dict[str, dict], clean: dict, mllm: str) -> str:
+def _found(clips: dict[str, dict], clean: dict, mllm: str, base: str) -> str:
     """What came of it, in words."""
     rate, best = clips["cotam"]["bd_rate"][BENCHMARK], clips["cotam"]["curve"][-1]
     kept = (
@@ -107,8 +107,8 @@ def _found(clips: dict[str, dict], clean: dict, mllm: str) -> str:
         f"rightly, and {number(best['scores'][BENCHMARK])} % at CoTAM's {number(best['bpp'], 3)} bits per pixel"
     )
     if rate["value"] is None:
-        return f"{kept}; the BD-rate is not defined: the curves share no range of scores."
-    said = f"{kept}; BD-rate {per_cent(rate['value'])}"
+        return f"{kept}; the BD-rate against {base} is not defined: the curves share no range of scores."
+    said = f"{kept}; BD-rate against {base} {per_cent(rate['value'])}"
     if rate["low"] is None:
         return f"{said}, whose interval is not defined."
     return f"{said}, 95 % interval {per_cent(rate['low'])} to {per_cent(rate['high'])}."
