@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from components.evaluation.clips import FRAMES
 from components.mllm import load_mllm, see
 from components.mllm.visual import Kind
 from components.paths import PRETRAINED
@@ -15,7 +16,7 @@ from components.scenes import render
 from components.scenes.questions import draw_questions
 from pipelines.pretrain.lessons import IGNORED, LENGTH, draw_clip_questions, lesson
 from pipelines.pretrain.material import Material
-from pipelines.pretrain.micro_models import FRAMES, MODELS
+from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import ROOM, pack
 from pipelines.pretrain.train_clip import image_processor
 from pipelines.pretrain.train_mllm import QUESTIONS, Lesson, family_of, save

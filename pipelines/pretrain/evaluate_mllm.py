@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
+from components.evaluation.clips import FRAMES
 from components.files import write_json
 from components.mllm import Kind, Mllm, Seen, load_mllm, see
 from components.progress import track
@@ -31,7 +32,6 @@ from components.scenes.moving import Clip, sample_clip
 from components.scenes.questions import LETTERS, Fact, Question, choose_fact, facts, phrase
 from components.scenes.world import FAMILIES, FORMS, STYLES
 from components.vision import Tower, load_tower
-from pipelines.pretrain.micro_models import FRAMES
 
 GOALS = {"all": 0.85, "low": 0.90, "high": 0.90, "cross": 0.75, "attention_auc": 0.70}
 MARGIN = 0.03

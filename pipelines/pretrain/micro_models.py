@@ -31,13 +31,13 @@ from transformers import (
 )
 
 from components.evaluation import further
+from components.evaluation.clips import FRAMES
 from pipelines.pretrain.lessons import EXTRA_WORDS
 from pipelines.pretrain.tiles import GRID
 from pipelines.pretrain.train_clip import SIDE, image_processor
 from pipelines.pretrain.words import BOS, EOS, PAD, word_tokenizer
 
 PATCH = 16
-FRAMES = 16
 INTERNVL_TOKENS = {
     "start_image_token": "<img>",
     "end_image_token": "</img>",

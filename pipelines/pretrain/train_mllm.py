@@ -26,6 +26,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from components.evaluation.clips import FRAMES
 from components.mllm import FAMILIES
 from components.mllm.family import Family
 from components.mllm.prompts import Prompts
@@ -35,7 +36,7 @@ from pipelines.pretrain.align import align
 from pipelines.pretrain.features import features
 from pipelines.pretrain.lessons import lessons
 from pipelines.pretrain.material import Material, view_labels
-from pipelines.pretrain.micro_models import FRAMES, MODELS
+from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import Packed, pack, packed_mask
 from pipelines.pretrain.running import learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import IGNORED
