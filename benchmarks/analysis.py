@@ -130,16 +130,18 @@ def _megabytes(name: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def _compare(streamed_IVLK: np.ndarray, kept_IVLK: np.ndarray, patches: int) -> None:
-    """Raises AssertionError where the two sides do not agree. An arg-max may go to another of two equal patches."""
+def _compare(streamed_IVLK: np.ndarray, kept_IVLK: np.ndarray, layout: Layout) -> None:
+    """Raises AssertionError where the two sides do not agree.
+
+    Of two patches that are equal but for rounding, one side's arg-max may be the one and the other's the other; and a
+    patch that is just about a summary token may be one on one side alone.
+    """
+    one, farthest = 1 / layout.patches, float(layout.distances_NN.max())
+    allowed = {"d_top1": farthest * one, "summary_tokens": 1, "summary_share": 2 * SUMMARY_FACTOR * one}
     for place, name in enumerate(NAMES):
-        loose = name.startswith(("inflow", "outflow", "d_top1", "summary"))
+        loose = one if name.startswith(("inflow", "outflow")) else allowed.get(name, 0)
         np.testing.assert_allclose(
-            streamed_IVLK[..., place],
-            kept_IVLK[..., place],
-            rtol=1e-4,
-            atol=1e-5 + (1 / patches if loose else 0),
-            err_msg=name,
+            streamed_IVLK[..., place], kept_IVLK[..., place], rtol=1e-4, atol=1e-5 + loose, err_msg=name
         )
 
 
@@ -158,7 +160,7 @@ def measure(open_it: Callable[[], Tower], images: int, repeats: int, batch: int)
             values[way] = found["values"]
             memory.setdefault(way, [found["megabytes"], 0.0])
         for way in ("kept", "kept, read fast"):
-            _compare(values["streamed"], values[way], tower.layout.patches)
+            _compare(values["streamed"], values[way], tower.layout)
     for way in ("streamed", "kept"):
         memory[way][1] = measured(way, tower, pixels, batch)["megabytes"]
     return {
