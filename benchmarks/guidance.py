@@ -9,8 +9,6 @@ but from a seed other than params.yaml's: what is tried out here has not seen th
 """
 
 import argparse
-import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +16,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.ways import ADAPTED, PLAIN, Levels, Models, code_and_ask, print_ways, shares
+from benchmarks.ways import ADAPTED, PLAIN, Levels, Models, begun, code_and_ask, print_json, print_ways, shares
 from components import config
 from components.codec.guidance import guide, quantize
-from components.environment import be_quiet, use_threads
 from components.evaluation.benchmarks import benchmark_scenes
 from components.evaluation.coding import portions
 from components.evaluation.pictures import Pictures, benchmark_pictures
@@ -87,16 +84,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--adapter", type=Path, help="a folder (default: the last run's, where there is one)")
-    parser.add_argument("--json", action="store_true", help="report as JSON")
-    args = parser.parse_args()
-    be_quiet()
-    settings = config.load()
-    use_threads(settings.threads)
+    args, settings = begun(parser)
     trained = CHECKOUT.joint(settings.codecs[0], settings.mllms[0]) / "adapter"
     result = measure(args.images, settings, args.adapter or (trained if trained.is_dir() else None))
     if args.json:
-        json.dump(result, sys.stdout, indent=2)
-        print()
+        print_json(result)
     else:
         print_ways(result, WAYS)
     return 0

@@ -9,15 +9,12 @@ BD-rate of hierarchical guidance held against each of the others.
 """
 
 import argparse
-import json
-import sys
 import tempfile
 from pathlib import Path
 
 from benchmarks.guidance import SEED
-from benchmarks.ways import ADAPTED, PLAIN, Models, code_and_ask, print_ways, rate_of, shares
+from benchmarks.ways import ADAPTED, PLAIN, Models, begun, code_and_ask, print_json, print_ways, rate_of, shares
 from components import config
-from components.environment import be_quiet, use_threads
 from components.evaluation.coding import load_guide
 from components.evaluation.pictures import benchmark_pictures
 from components.evaluation.step_benchmarks import write_benchmarks
@@ -60,15 +57,10 @@ def main() -> int:
     parser.add_argument("--detail", type=int, default=2)
     parser.add_argument("--mllm", type=Path, default=PRETRAINED / "mllm/micro-internvl")
     parser.add_argument("--adapter", type=Path, help="a folder (default: decoded pixels alone)")
-    parser.add_argument("--json", action="store_true", help="report as JSON")
-    args = parser.parse_args()
-    be_quiet()
-    settings = config.load()
-    use_threads(settings.threads)
+    args, settings = begun(parser)
     result = measure(args.images, args.detail, args.mllm, args.adapter, settings)
     if args.json:
-        json.dump(result, sys.stdout, indent=2)
-        print()
+        print_json(result)
         return 0
     names = {PLAIN: "codec alone"} | {scope: f"guided, {scope}" for scope in SCOPES}
     names |= {scope + ADAPTED: f"guided, {scope}, with adapter" for scope in SCOPES}

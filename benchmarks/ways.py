@@ -1,6 +1,9 @@
 """Several ways of guiding one codec, with and without an adapter, asked about at once: what two benchmarks share."""
 
+import argparse
 import importlib
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +13,7 @@ import numpy as np
 
 from components import config
 from components.codec import container
+from components.environment import be_quiet, use_threads
 from components.evaluation.coding import Coder, portions
 from components.evaluation.pictures import Pictures
 from components.evaluation.scores import MEAN, question_rows
@@ -143,6 +147,22 @@ def shares(maps: Mapping[str, Levels]) -> dict[str, dict[str, float]]:
             cells = np.concatenate([np.ravel(one) for one in levels])
             found[way] = {str(level): round(float((cells == level).mean()), 4) for level in (-1, 0, 1)}
     return found
+
+
+def begun(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, config.Settings]:
+    """What both commands begin with: their words, `--json` among them, and the settings, with as many threads."""
+    parser.add_argument("--json", action="store_true", help="report as JSON")
+    args = parser.parse_args()
+    be_quiet()
+    settings = config.load()
+    use_threads(settings.threads)
+    return args, settings
+
+
+def print_json(result: dict) -> None:
+    """The whole of it, for programs."""
+    json.dump(result, sys.stdout, indent=2)
+    print()
 
 
 def print_ways(result: dict, names: Mapping[str, str]) -> None:

@@ -48,14 +48,7 @@ def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
         return Panel(f"{level}-level", lines, "right, %" if level == levels[0] else "", levels=base)
 
     base = results[codec]
-    drops = [
-        Panel(
-            looks[method].label,
-            [drop_line(LEVELS[level], results[method]["levels"][level]) for level in levels],
-            "points lost" if index == 0 else "",
-        )
-        for index, method in enumerate(m for m in (codec, "cotam") if m in results)
-    ]
+    drops = drop_panels(results, looks, levels, codec)
     compared = [method for method in methods if "bd_rate" in results[method] and method != codec]
     columns = ["mean", *benchmarks]
     pair = {
@@ -120,8 +113,19 @@ def _level_line(look, rows: list[dict]) -> Line:
     return _line(look, rows, "score", "low", "high")
 
 
-def drop_line(look, rows: list[dict]) -> Line:
-    """Points lost over rate on a level."""
+def drop_panels(results: dict[str, dict], looks: dict, levels: list[str], codec: str) -> list[Panel]:
+    """Points lost over rate on each level, side by side: the codec alone, and cotam."""
+    return [
+        Panel(
+            looks[method].label,
+            [_drop_line(LEVELS[level], results[method]["levels"][level]) for level in levels],
+            "points lost" if index == 0 else "",
+        )
+        for index, method in enumerate(m for m in (codec, "cotam") if m in results)
+    ]
+
+
+def _drop_line(look, rows: list[dict]) -> Line:
     return _line(look, rows, "drop", "drop_low", "drop_high")
 
 

@@ -4,7 +4,7 @@ from components.reporting.claims import Claim
 from components.reporting.figures import LARGE, MEDIUM, Level, Panel, curves
 from components.reporting.methods import LEVELS, method_look, method_order
 from components.reporting.numbers import DASH, number, per_cent
-from components.reporting.scores import drop_line, score_line
+from components.reporting.scores import drop_panels, score_line
 
 BENCHMARK = "videomme"
 PAPER = "Coding the frames of a video one by one, each with its own map, serves video MLLMs."
@@ -30,14 +30,7 @@ def videos_section(summary: dict, codec: str, mllm: str) -> dict | None:
     lines = [score_line(looks[method], clips[method]["curve"], BENCHMARK) for method in clips]
     level = Level(clean["curve"][0]["scores"][BENCHMARK], "clean")
     levels = [name for name in LEVELS if any(row["drop"] is not None for row in clips[codec]["levels"].get(name, []))]
-    drops = [
-        Panel(
-            looks[method].label,
-            [drop_line(LEVELS[name], clips[method]["levels"][name]) for name in levels],
-            "points lost" if index == 0 else "",
-        )
-        for index, method in enumerate(method for method in (codec, "cotam") if method in clips)
-    ]
+    drops = drop_panels(clips, looks, levels, codec)
     slug = f"{codec}-{mllm}"
     return {
         "looks": list(looks.values()),
