@@ -10,7 +10,6 @@ themselves (about 1 GB) comes on top. `--document` writes the table into docs/ml
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 from components.environment import be_quiet
 from components.files import atomic_write
 from components.paths import ROOT
+from components.reporting.marks import between
 
 if TYPE_CHECKING:
     from components.mllm.family import Family
@@ -84,7 +84,7 @@ def table(found: dict[str, dict]) -> str:
 
 def page(text: str, found: dict[str, dict]) -> str:
     """The document with the table in its place."""
-    return re.sub(r"(<!-- MEMORY -->\n).*?(<!-- /MEMORY -->)", rf"\g<1>{table(found)}\n\g<2>", text, flags=re.DOTALL)
+    return between(text, "MEMORY", table(found), PAGE)
 
 
 def main() -> int:

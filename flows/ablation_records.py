@@ -15,7 +15,7 @@ from prefect.states import State
 
 from components.config import Settings
 from components.files import atomic_write
-from components.reporting.ablation_summary import text
+from components.reporting.ablation_summary import cells
 from components.tracking.client import TrackingClient, metric_point
 from components.tracking.stage_run import flatten
 from components.variants import Run, settings_of
@@ -96,8 +96,7 @@ def claim_tables(found: Mapping[str, Any], folder: Path) -> list[Path]:
         lines = [f"# {claim['id']}: {claim['verdict']}", "", claim["paper"], ""]
         lines += ["| compared | found | expected | verdict |", "| --- | --- | --- | --- |"]
         for one in claim["comparisons"]:
-            cells = (one["what"], text(one["estimate"], one["unit"], one["missing"]), one["expected"], one["verdict"])
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(f"| {' | '.join(cells(one))} |")
         paths.append(folder / f"{claim['id']}.md")
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(paths[-1], "\n".join(lines) + "\n")

@@ -16,7 +16,7 @@ from components.codec.video_container import unpack
 from components.errors import CotamError
 from components.evaluation.clip_benchmark import write_clips
 from components.evaluation.clip_suite import ClipSuite
-from components.evaluation.clips import FRAMES, clip_names, clip_questions, open_clip
+from components.evaluation.clips import FRAMES, clip_file, clip_names, clip_pixels, clip_questions, open_clip
 from components.evaluation.coding import Coder, load_guide
 from components.evaluation.evaluate import Job, Models, evaluate
 from components.evaluation.pictures import psnr
@@ -120,6 +120,15 @@ def test_equal_seeds_write_equal_clips(folder, tmp_path):
     assert [len(open_clip(folder, name).frames) for name in clip_names(folder)] == [FRAMES] * COUNT
     asked = [question["image"] for question in clip_questions(folder)]
     assert asked == [f"clip-{number // 2:06d}" for number in range(2 * COUNT)]
+
+
+def test_pixels_are_those_of_the_frames(folder, tmp_path):
+    frames = {name: open_clip(folder, name).frames for name in clip_names(folder)}
+    assert clip_pixels(folder) == {name: sum(one[..., 0].size for one in found) for name, found in frames.items()}
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/clip-000000.apng").write_bytes(clip_file(folder, "clip-000000").read_bytes()[:20])
+    with pytest.raises(CotamError, match=r"clip-000000\.apng cannot be read .*; run `dvc repro benchmarks`\.$"):
+        clip_pixels(tmp_path)
 
 
 def test_what_is_missing_or_damaged_is_one_sentence(folder, tmp_path):

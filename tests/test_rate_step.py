@@ -13,8 +13,9 @@ from components.codec import Codec
 from components.codec.container import unpack
 from components.codec.level_map import cost_bits
 from components.evaluation import step_rate
-from components.evaluation.coding import header_bits
+from components.evaluation.coding import header_bits, load_guide
 from components.evaluation.pictures import benchmark_pictures, psnr
+from components.evaluation.rate import map_costs
 from components.evaluation.streams import Setting
 from components.step_inputs import Params, StepInputs
 from components.steps import declared, find, run_step
@@ -123,6 +124,16 @@ def test_the_map_costs_what_the_files_hold(checkout, rates, files):
     assert rates["map_bits"]["mean"] == pytest.approx(np.mean(costs))
     assert rates["map_bits"]["max"] == pytest.approx(max(costs))
     assert 0 < rates["map_bits"]["share"] < 1
+
+
+def test_maps_of_tiled_images_count_all_their_cells():
+    settings = config.load()
+    pictures = {str(side): scenes(1)[0].repeat(side // 128, 0).repeat(side // 128, 1) for side in (128, 256)}
+    guidance = settings.guidance.model_dump()
+    maps = map_costs(load_guide(**guidance), pictures)
+    assert [one.cells for one in maps] == [GRID**2, 4 * GRID**2]
+    assert maps[0].bits > 0
+    assert map_costs(load_guide(**guidance | {"levels": 1}), pictures) == [(0.0, 0)] * 2
 
 
 def test_photographs_are_measured_with_and_without_guidance(rates):

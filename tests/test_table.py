@@ -8,8 +8,10 @@ from rich.console import Console
 
 from components import cli
 from components.errors import CotamError
-from components.reporting.table import END, START, fill_readme, interval_text, markdown, print_tables
+from components.reporting.table import fill_readme, interval_text, markdown, print_tables
 from tests.made_up_summary import BENCHMARKS, RATES, summary
+
+START, END = "<!-- RESULTS -->", "<!-- /RESULTS -->"
 
 
 @pytest.fixture

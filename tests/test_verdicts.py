@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from benchmarks.ablation_tables import document
 from components import config
+from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import LEVELS
 from components.evaluation.variant_record import variant_record
@@ -363,3 +365,27 @@ def test_the_page_and_the_terminal_show_every_claim(found):
     entry = summary["variants"]["bridge-d1"]
     assert entry["levels"]["high"]["value"] > entry["levels"]["low"]["value"]
     assert entry["categories"].keys() == {"of low", "of high", "of cross"}
+
+
+def test_a_run_is_written_into_the_docs(found, tmp_path):
+    add, results, settings = found
+    add("full", 0.15)
+    add("no-adapter", 0.0)
+    page, run, kept = tmp_path / "page.md", tmp_path / "run", tmp_path / "kept"
+    page.write_text("<!-- CLAIMS -->\n<!-- /CLAIMS -->\nWords.\n<!-- VARIANTS -->\nold\n<!-- /VARIANTS -->\n")
+    with pytest.raises(CotamError, match="has no verdicts; run `prefect deployment run ablations/local --watch` first"):
+        document(run, page, kept)
+    summary = summarise(results(), settings)
+    write_json(run / "verdicts.json", summary)
+    (run / "index.html").write_text(render(summary))
+    document(run, page, kept)
+    lines = page.read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| `")]
+    assert [row.split("|")[1].strip() for row in rows] == ["`full`", "`no-adapter`"]
+    assert sum(line.startswith("| **C11: ") for line in lines) == 1
+    assert "Words." in lines and "old" not in lines
+    assert (kept / "index.html").read_text() == render(summary)
+    assert read_json(kept / "verdicts.json")["claims"] == summary["claims"]
+    page.write_text("no marks")
+    with pytest.raises(CotamError, match="has no lines"):
+        document(run, page, kept)

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from components.evaluation.clips import clip_names, clip_pixels
 from components.evaluation.coding import Coder
-from components.evaluation.pictures import benchmark_names, benchmark_pictures
+from components.evaluation.material import material_of
 from components.evaluation.receive import Receiver
 from components.evaluation.scores import question_rows
 from components.evaluation.streams import CLEAN, CLIPS, Setting, Streams
@@ -113,8 +112,7 @@ def evaluate(
     """
     streams = Streams(models.streams)
     for style in styles:
-        names = clip_names if style == CLIPS else benchmark_names
-        streams.check(style, names(models.benchmarks / style))
+        streams.check(style, material_of(style).names(models.benchmarks / style))
     jobs = [
         Job(setting, style)
         for style in styles
@@ -131,16 +129,11 @@ def evaluate(
 
 
 def _asker(models: Taking, styles: Sequence[str]) -> Callable[[Job], dict[str, Any]]:
-    from components.evaluation.clip_suite import ClipSuite
-    from components.evaluation.suite import Suite
-
     receiver = models.receiver()
-    suites = {
-        style: (ClipSuite if style == CLIPS else Suite)(models.benchmarks / style, receiver.mllm) for style in styles
-    }
+    suites = {style: material_of(style).suite(models.benchmarks / style, receiver.mllm) for style in styles}
 
     def ask(job: Job) -> dict[str, Any]:
-        shown = receiver.clips(job.setting) if job.style == CLIPS else receiver.views(job.setting, job.style)
+        shown = material_of(job.style).shown(receiver, job.setting, job.style)
         outcome = suites[job.style].run(shown)
         questions, scores = question_rows(outcome.asked)
         answers = [[one.answer, one.score] for one in outcome.asked]
@@ -155,7 +148,7 @@ def scores_json(codec: str, mllm: str, outcomes: Outcomes, models: Taking) -> di
     styles: dict[str, Any] = {}
     for job, outcome in outcomes.items():
         if job.style not in styles:
-            pixels = _pixels(models.benchmarks / job.style)
+            pixels = sum(material_of(job.style).pixels(models.benchmarks / job.style).values())
             styles[job.style] = {"questions": outcome["questions"], "pixels": pixels, "bits": {}}
         style = styles[job.style]
         for name in ("scores", "lmms_eval"):
@@ -164,10 +157,3 @@ def scores_json(codec: str, mllm: str, outcomes: Outcomes, models: Taking) -> di
             bits = 8 * sum(map(len, streams.files(job.setting, job.style).values()))
             style["bits"].setdefault(job.setting.method, {})[job.setting.quality] = bits
     return {"schema": SCHEMA, "codec": codec, "mllm": mllm, "styles": styles}
-
-
-def _pixels(folder: Path) -> int:
-    """Of all images of a style, or of all frames of the clips."""
-    if folder.name == CLIPS:
-        return sum(clip_pixels(folder).values())
-    return sum(picture.shape[0] * picture.shape[1] for picture in benchmark_pictures(folder).values())

@@ -30,6 +30,19 @@ def benchmark_names(folder: Path) -> list[str]:
     return [file.stem for file in _files(folder)]
 
 
+def benchmark_pixels(folder: Path) -> dict[str, int]:
+    """Image name -> its pixels, read off the files' heads.
+
+    Raises:
+        CotamError: there are none.
+    """
+    sizes = {}
+    for file in _files(folder):
+        with Image.open(file) as image:
+            sizes[file.stem] = image.width * image.height
+    return sizes
+
+
 def _files(folder: Path) -> list[Path]:
     files = sorted((folder / "images").glob("*.png"))
     if not files:

@@ -7,7 +7,7 @@ rate is the same whatever the number of processes, as every (method, quality, se
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +40,13 @@ class Coded:
     header_bits: list[int]
     psnr: list[float]
     encoded: int = 0
+
+
+class MapCost(NamedTuple):
+    """What the map of a picture costs in its file; a file without a map has none of its cells."""
+
+    bits: float
+    cells: int
 
 
 def settings_of(codec: str, qualities: Mapping[str, Sequence[int]]) -> list[Setting]:
@@ -77,8 +84,7 @@ def rates(
     codec: str,
     pictures: Mapping[str, Pictures],
     coded: Mapping[Job, Coded],
-    map_bits: list[float],
-    cells: int,
+    maps: Sequence[MapCost],
 ) -> dict[str, Any]:
     """rates.json (docs/summary-schema.md), from what was coded.
 
@@ -86,8 +92,7 @@ def rates(
         codec: its name.
         pictures: the sets that were coded, by name.
         coded: in the order in which it is to be written.
-        map_bits: what the map of each benchmark image costs, in the order of the images.
-        cells: of a map.
+        maps: of each benchmark image, in the order of the images.
     """
     found = {"schema": SCHEMA, "codec": codec, "styles": rates_of_styles(pictures, coded)}
     if PHOTOGRAPHS in pictures:
@@ -98,10 +103,10 @@ def rates(
         }
     files = [result.bits for job, result in coded.items() if job.setting.method == COTAM and job.pictures == BENCH]
     found["map_bits"] = {
-        "cells": cells,
-        "mean": statistics.fmean(map_bits),
-        "max": max(map_bits),
-        "share": float(np.mean(np.array(map_bits) / np.array(files))),
+        "cells": statistics.mean(one.cells for one in maps),
+        "mean": statistics.fmean(one.bits for one in maps),
+        "max": max(one.bits for one in maps),
+        "share": float(np.mean(np.array([one.bits for one in maps]) / np.array(files))),
     }
     return found
 
@@ -132,10 +137,14 @@ def rates_of_style(pixels: Mapping[str, int], coded: Iterable[tuple[Setting, Cod
     return {"images": list(pixels), "pixels": list(pixels.values()), "methods": methods}
 
 
-def map_costs(guide: Guide, pictures: Pictures) -> list[float]:
-    """Bits that the map of each picture costs in its file."""
+def map_costs(guide: Guide, pictures: Pictures) -> list[MapCost]:
+    """Of each picture, in their order."""
     maps = (guide([pictures[name] for name in names]) for names in portions(pictures))
-    return [0.0 if levels is None else cost_bits(levels) for portion in maps for levels in portion]
+    return [
+        MapCost(0.0, 0) if levels is None else MapCost(cost_bits(levels), levels.size)
+        for portion in maps
+        for levels in portion
+    ]
 
 
 def _pixels(pictures: Pictures) -> dict[str, int]:

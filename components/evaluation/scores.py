@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from components.evaluation import clips
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.streams import Setting
 
@@ -20,7 +21,7 @@ LEVELS = ("low", "high", "cross")
 MEAN = "mean"
 COLUMNS = (MEAN, *BENCHMARKS)
 """What `Scores.benchmarks` gives, as tables have it: the mean first."""
-CLIP_COLUMNS = ("videomme",)
+CLIP_COLUMNS = (clips.BENCHMARK,)
 """The same of clips, which have one benchmark."""
 
 

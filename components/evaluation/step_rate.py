@@ -62,8 +62,7 @@ def run(inputs: StepInputs) -> None:
     coded = {job: done[job] for job in jobs}
 
     torch.set_num_threads(1)  # as the images were coded, so that these are the maps in their files
-    map_bits = map_costs(_guide(inputs), pictures["bench"])
-    found = rates(name, pictures, coded, map_bits, params.guidance.grid**2)
+    found = rates(name, pictures, coded, map_costs(_guide(inputs), pictures["bench"]))
 
     if of_clips:
         found["styles"][CLIPS] = rates_of_style(clip_pixels(folder), ((job.setting, done[job]) for job in of_clips))

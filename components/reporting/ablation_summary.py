@@ -161,6 +161,11 @@ def print_verdicts(found: dict[str, Any], console: Console) -> None:
         console.print(f"The results of {name} are stale and passed over: they were {why}. Run it again to renew them.")
 
 
+def cells(one: dict[str, Any]) -> tuple[str, str, str, str]:
+    """A comparison as a row of a table: what is compared, found, expected, and the verdict on it."""
+    return one["what"], text(one["estimate"], one["unit"], one["missing"]), one["expected"], one["verdict"]
+
+
 def text(estimate: dict[str, float | None] | None, unit: str, missing: str = "") -> str:
     """`-21.3 % (-28.0 to -14.1)`, or what is missing."""
     if estimate is None:

@@ -99,7 +99,7 @@ def map_claim(bits: dict) -> Claim:
     cells = bits["cells"]
     per_cell = bits["mean"] / cells
     here = (
-        f"{bits['mean']:.1f} bits on average and {bits['max']:.0f} at most for {cells} cells, "
+        f"{bits['mean']:.1f} bits on average and {bits['max']:.0f} at most for {cells:g} cells, "
         f"{per_cell:.2f} bits per cell ({100 * bits['share']:.2f} % of a file)."
     )
     return Claim(
@@ -132,7 +132,7 @@ def find_claims(summary: dict, codec: str, mllm: str) -> list[Claim]:
     if photographs:
         found.append(photographs_claim(loss_at_equal_rate(photographs["plain"], photographs["guided"])))
     bits = summary.get("map_bits", {}).get(codec)
-    if bits:
+    if bits and bits["cells"]:  # else no file has a map
         found.append(map_claim(bits))
     allocation = summary.get("allocation", {}).get(codec)
     if allocation:

@@ -47,10 +47,10 @@ def photographs_section(summary: dict, codec: str) -> dict | None:
 def map_sentence(summary: dict, codec: str) -> str:
     """How much of a file the map is (paper, section 3.2)."""
     bits = summary.get("map_bits", {}).get(codec)
-    if not bits:
+    if not bits or not bits["cells"]:
         return ""
     return (
-        f"A map of {bits['cells']} cells costs {bits['mean']:.1f} bits on average and {bits['max']:.0f} at most: "
+        f"A map of {bits['cells']:g} cells costs {bits['mean']:.1f} bits on average and {bits['max']:.0f} at most: "
         f"{100 * bits['share']:.2f} % of a file, averaged over qualities. The paper's map of 64 cells costs 128."
     )
 

@@ -131,7 +131,7 @@ def _headline(summary: dict, codec: str, mllm: str) -> dict:
         }
     )
     bits = summary.get("map_bits", {}).get(codec)
-    if bits:
+    if bits and bits["cells"]:
         facts.append(
             {
                 "name": "The map in a file",

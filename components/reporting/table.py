@@ -3,13 +3,12 @@
 import re
 from pathlib import Path
 
-from components.errors import CotamError
-from components.files import atomic_write
+from components.reporting.marks import fill
 from components.reporting.methods import bd_rate_of, benchmark_label, benchmark_order, method_look, method_order
 from components.reporting.numbers import DASH, MINUS
 from components.reporting.videos import BENCHMARK, clips_of
 
-START, END = "<!-- RESULTS -->", "<!-- /RESULTS -->"
+MARK = "RESULTS"
 
 
 def print_tables(summary: dict, console=None) -> None:
@@ -45,15 +44,7 @@ def fill_readme(readme: Path, summary: dict) -> None:
     Raises:
         CotamError: the file is missing or does not have both marks.
     """
-    try:
-        text = readme.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise CotamError(f"{readme} does not exist; run this in a checkout that has it.") from None
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise CotamError(f"{readme} has no lines {START} and {END}; add them where the results are to stand.")
-    atomic_write(readme, f"{before}{START}\n{markdown(summary)}\n{END}{after}")
+    fill(readme, {MARK: markdown(summary)})
 
 
 def interval_text(value: dict | None, unit: str = " %") -> str:

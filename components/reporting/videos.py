@@ -1,12 +1,12 @@
 """What the page and the terminal say about videos: `clips` in summary.json, where an MLLM was asked about any."""
 
+from components.evaluation.clips import BENCHMARK
 from components.reporting.claims import Claim
 from components.reporting.figures import LARGE, MEDIUM, Level, Panel, curves
 from components.reporting.methods import LEVELS, method_look, method_order
 from components.reporting.numbers import DASH, number, per_cent
 from components.reporting.scores import drop_panels, score_line
 
-BENCHMARK = "videomme"
 PAPER = "Coding the frames of a video one by one, each with its own map, serves video MLLMs."
 
 

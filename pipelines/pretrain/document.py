@@ -11,13 +11,12 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from components.errors import CotamError
 from components.files import atomic_write, read_json
 from components.paths import PRETRAINED, ROOT
+from components.reporting.marks import between
 from components.scenes.graph import NORMAL_SIZE
 
 PAGE = ROOT / "docs/models.md"
-START, END = "<!-- MODELS -->", "<!-- /MODELS -->"
 LEVELS = ("low", "high", "cross")
 
 
@@ -32,12 +31,8 @@ def tables(pretrained: Path = PRETRAINED) -> str:
 
 
 def page(text: str, pretrained: Path = PRETRAINED) -> str:
-    """The text of a page with its tables made new. Raises CotamError when a mark is missing."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise CotamError(f"{PAGE} has no lines {START} and {END}; add them where the tables are to stand.")
-    return f"{before}{START}\n{tables(pretrained)}\n{END}{after}"
+    """The text of the page with its tables made new. Raises CotamError when a mark is missing."""
+    return between(text, "MODELS", tables(pretrained), PAGE)
 
 
 def _row(folder: Path, pretrained: Path) -> str:

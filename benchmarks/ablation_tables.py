@@ -1,0 +1,67 @@
+"""Writes what a run of the ablations found into the docs: the tables of docs/ablations.md, and the page and the numbers
+behind them as docs/ablations/index.html and verdicts.json.
+
+    .venv/bin/python -m benchmarks.ablation_tables
+"""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from components.errors import CotamError
+from components.evaluation.variant_results import RATE, SCORE
+from components.files import atomic_file, read_json
+from components.paths import ROOT
+from components.reporting.ablation_summary import cells, text
+from components.reporting.marks import fill
+
+FOUND = ROOT / "results/ablations"
+PAGE = ROOT / "docs/ablations.md"
+KEPT = ROOT / "docs/ablations"
+
+
+def claims_table(found: dict[str, Any]) -> str:
+    """Markdown: a row per comparison; the claim's verdict stands in its first."""
+    lines = ["| claim | compared | found | expected | verdict |", "| --- | --- | --- | --- | --- |"]
+    for claim in found["claims"]:
+        for place, one in enumerate(claim["comparisons"]):
+            head = f"**{claim['id']}: {claim['verdict']}**" if place == 0 else ""
+            lines.append(f"| {' | '.join((head, *cells(one)))} |")
+    return "\n".join(lines)
+
+
+def variants_table(found: dict[str, Any]) -> str:
+    """Markdown: a row per variant that was measured."""
+    lines = [
+        "| variant | seeds | BD-rate of the mean score against the codec alone | points at equal rate |",
+        "| --- | --- | ---: | ---: |",
+    ]
+    for name, entry in found["variants"].items():
+        if entry["bd_rate"]:
+            gains = [text(entry[kind]["mean"], unit) for kind, unit in ((RATE, "%"), (SCORE, "points"))]
+            lines.append(f"| `{name}` | {', '.join(map(str, entry['seeds']))} | {' | '.join(gains)} |")
+    return "\n".join(lines)
+
+
+def document(results: Path = FOUND, page: Path = PAGE, kept: Path = KEPT) -> None:
+    """Fill the page, and keep the run's own page and numbers.
+
+    Raises:
+        CotamError: there are no verdicts, or the page has no place for the tables.
+    """
+    if not (results / "verdicts.json").is_file():
+        raise CotamError(f"{results} has no verdicts; run `prefect deployment run ablations/local --watch` first.")
+    found = read_json(results / "verdicts.json")
+    fill(page, {"CLAIMS": claims_table(found), "VARIANTS": variants_table(found)})
+    kept.mkdir(exist_ok=True)
+    for name in ("verdicts.json", "index.html"):
+        with atomic_file(kept / name) as temporary:
+            shutil.copyfile(results / name, temporary)
+
+
+if __name__ == "__main__":
+    try:
+        document()
+    except CotamError as error:
+        sys.exit(f"ablation_tables: {error}")
