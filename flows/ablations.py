@@ -3,29 +3,36 @@
     prefect deployment run ablations/local --watch
     prefect deployment run ablations/local --watch --param 'variants=["no-*", "k-*"]'
     prefect deployment run ablations/local --watch --param 'seeds=[7, 8, 9]'
+    prefect deployment run ablations/cluster --watch
 
-What a variant needs of the main pipeline, or of a variant that it shares an adapter with, is run first if it is not up
-to date. A stage that fails is tried again; what does not depend on it goes on; the verdicts are given on what there is.
+The main run, which all are compared with, and what a variant needs of another that it shares an adapter with, are run
+first if they are not up to date. A stage that fails is tried again; what does not depend on it goes on; the verdicts
+are given on what there is.
 """
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-from prefect import flow, get_run_logger
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from components import config
+from components.errors import CotamError
 from components.files import atomic_write, read_json
 from components.locks import die_with_parent
 from components.paths import ROOT
 from components.variants import SCORED, Run, choose
 from flows import workspace
 from flows.ablation_records import VariantRecords, claim_tables, ended_well
-from flows.dvc_graph import MAIN, Stage, read_graph
+from flows.dvc_graph import MAIN, Stage, pipeline_of, read_graph
 from flows.pipeline import Job, PipelineFailed, check, run_stages
-from flows.records import end_parent, start_parent
+from flows.records import end_parent, record_stage, start_parent
+from flows.run_stage import OUTPUT, reproduce
 from flows.train_and_eval import end_abandoned, mlflow_answers
 from pipelines.generate import ABLATIONS
 from pipelines.generate import ablations as ablations_file
@@ -40,6 +47,7 @@ def ablations(
     name: str = "ablations",
     retries: int = 1,
     project: str | None = None,
+    remote: bool = False,
 ) -> None:
     """Run variants that are not up to date, record all that were asked for, and give the verdicts.
 
@@ -49,9 +57,12 @@ def ablations(
         name: of the run in MLflow.
         retries: how often a stage that failed is tried again.
         project: the checkout to run; the one that this code is in by default.
+        remote: stages run on other machines, which share the DVC remote and have this revision checked out; the
+            verdicts are given here.
 
     Raises:
-        CotamError: a setting, a variant or a pattern is wrong, before anything runs; or MLflow does not answer.
+        CotamError: a setting, a variant or a pattern is wrong, or other machines would not know the variants, before
+            anything runs; or MLflow does not answer.
         PipelineFailed: a stage failed. All that does not depend on it has run, and the verdicts are there.
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
@@ -59,22 +70,31 @@ def ablations(
     checkout = Path(project or ROOT).resolve()
     settings = config.load(checkout / "params.yaml")
     chosen = choose(settings, variants or ["*"], seeds or [settings.seed])
-    _write_pipeline(checkout)
+    _write_pipeline(checkout, remote)
     stages = needed(read_graph(checkout, (MAIN, ABLATIONS)), chosen)
     get_run_logger().info("%d runs of variants, %d stages.", len(chosen), len(stages))
-    _run(checkout, settings, chosen, stages, name, retries)
+    _run(checkout, settings, chosen, stages, name, retries, remote)
 
 
 def needed(graph: list[Stage], chosen: list[Run]) -> list[Stage]:
-    """The stages that the chosen runs consist of or depend on, in an order in which they can run."""
+    """The stages that the chosen runs consist of or depend on, and the main run's that the verdicts read, in an order
+    in which they can run."""
     wanted = {f"{ABLATIONS}:{step}@{run.name}" for run in chosen for step in ("evaluate-variant", "evaluate-plain")}
     ends = [stage for stage in graph if stage.name in wanted]
     names = {stage.name for stage in ends}.union(*(stage.upstream for stage in ends))
+    for verdicts in (stage for stage in graph if stage.name == VERDICTS):
+        names |= {name for name in verdicts.upstream if pipeline_of(name) == MAIN}
     return [stage for stage in graph if stage.name in names]
 
 
 def _run(
-    checkout: Path, settings: config.Settings, chosen: list[Run], stages: list[Stage], name: str, retries: int
+    checkout: Path,
+    settings: config.Settings,
+    chosen: list[Run],
+    stages: list[Stage],
+    name: str,
+    retries: int,
+    remote: bool,
 ) -> None:
     uri, begun = os.environ.get("MLFLOW_TRACKING_URI", ""), time.time()
     source = workspace.source_of(checkout)
@@ -86,17 +106,21 @@ def _run(
         records = VariantRecords(uri, parent, settings, chosen)
     status, files, states, results = "FAILED", [], {}, checkout / "results/ablations"
     try:
-        states = run_stages(stages, lambda stage: _job(checkout, uri, records.run_of(stage.name) or parent), retries)
+        states = run_stages(
+            stages, lambda stage: Job(checkout, _tracking(uri, records.run_of(stage.name) or parent), remote), retries
+        )
+        if remote:
+            _restore(checkout, [name for name, state in states.items() if state.is_completed()])
         _remove_old(checkout, chosen, ended_well(states))
-        last = [stage for stage in read_graph(checkout, (ABLATIONS,)) if stage.name == VERDICTS]
-        said = run_stages(last, lambda _: _job(checkout, uri, parent))
-        if all(state.is_completed() for state in said.values()) and (results / "verdicts.json").exists():
+        judging = judge.submit(checkout, _tracking(uri, parent))
+        judging.wait()
+        if judging.state.is_completed():
             found = read_json(results / "verdicts.json")
             _say(found, time.time() - begun)
             files = [results / "verdicts.json", results / "index.html", *claim_tables(found, checkout / ".cotam/run")]
             records.add_verdicts(found, ended_well(states))
         try:
-            check(states | said)
+            check(states | {VERDICTS: judging.state})
         except PipelineFailed as failed:
             raise PipelineFailed(f"{_broken(states, chosen)} {failed}") from None
         status = "FINISHED"
@@ -117,8 +141,28 @@ def _remove_old(checkout: Path, chosen: list[Run], ended: set[str]) -> None:
             get_run_logger().warning("%s has failed; its earlier results are removed.", run.name)
 
 
-def _job(checkout: Path, uri: str, mlflow_run: str) -> Job:
-    return Job(checkout, {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": mlflow_run})
+@task(task_run_name="verdicts", cache_policy=NO_CACHE)
+def judge(checkout: Path, tracking: dict[str, str]) -> None:
+    """Run the last stage where the flow itself runs: nobody else has the results of all machines.
+
+    Raises:
+        StageFailed: with the last lines that were printed.
+    """
+    say, ran, status = get_run_logger().info, True, "FAILED"
+    try:
+        ran = reproduce(checkout, VERDICTS, tracking, lambda line: say("%s%s", OUTPUT, line))
+        status = "FINISHED"
+    finally:
+        record_stage(checkout, VERDICTS, tracking, ran, status)
+
+
+def _tracking(uri: str, mlflow_run: str) -> dict[str, str]:
+    return {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": mlflow_run}
+
+
+def _restore(checkout: Path, stages: list[str]) -> None:
+    """Bring what other machines made here."""
+    subprocess.run([sys.executable, "-m", "flows.remote_repro", *stages], cwd=checkout, check=True)
 
 
 def _broken(states: dict, chosen: list[Run]) -> str:
@@ -135,9 +179,18 @@ def _say(found: dict, seconds: float) -> None:
     logger.info("The report is results/ablations/index.html (%.0f s).", seconds)
 
 
-def _write_pipeline(checkout: Path) -> None:
-    """Bring the ablation pipeline up to date with params.yaml, as `python -m pipelines.generate` does."""
+def _write_pipeline(checkout: Path, remote: bool) -> None:
+    """Bring the ablation pipeline up to date with params.yaml, as `python -m pipelines.generate` does.
+
+    Raises:
+        CotamError: it is not, and other machines have it as it was committed.
+    """
     path, text = checkout / ABLATIONS, ablations_file(checkout)
     if not path.exists() or path.read_text() != text:
+        if remote:
+            raise CotamError(
+                f"{ABLATIONS} is not what params.yaml and the code say, and the other machines have the committed one: "
+                "run `python -m pipelines.generate`, commit, and bring all of them to that commit."
+            )
         atomic_write(path, text)
         get_run_logger().info("%s has been written anew, as the variants or their code have changed.", ABLATIONS)

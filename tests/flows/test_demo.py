@@ -129,6 +129,7 @@ def test_all_of_prefect_yaml_is_deployed(running):
     assert deployed == {
         "train-and-eval/local": "local",
         "ablations/local": "local",
+        "ablations/cluster": "cluster",
         "shard-dataset/local": "local",
         "run-stage/analysis": "cpu",
         "run-stage/cpu": "cpu",

@@ -1,0 +1,101 @@
+"""The flow `ablations` over two checkouts that share the DVC remote alone: one drives and judges, the other works."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from components import config
+from components.files import read_json
+from components.paths import ROOT
+from flows import processes, services
+from flows.ablations import VERDICTS
+from pipelines.generate import ABLATIONS, contents
+from tests.conftest import write_checkout_of_stubs
+from tests.flows.conftest import run_deployment
+from tests.flows.test_ablations import STUB_VARIANTS, STUB_VERDICTS
+from tests.pipeline_project import clone, dvc, git
+
+SEED = config.load().seed
+
+
+def _copy_new(source: str, target: str) -> None:
+    """Copy what is not there yet: stand-ins stay."""
+    if not os.path.exists(target):
+        shutil.copy2(source, target)
+
+
+@pytest.fixture(scope="module")
+def checkouts(tmp_path_factory):
+    """Two clones of a checkout of stand-ins for the steps, which has the flows as well."""
+    folder = tmp_path_factory.mktemp("ablations-cluster")
+    (folder / "origin").mkdir()
+    origin = write_checkout_of_stubs(folder / "origin", STUB_VARIANTS)
+    leave = shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.local")
+    for name in ("components", "flows", "pipelines", ".dvc"):
+        shutil.copytree(ROOT / name, origin / name, ignore=leave, dirs_exist_ok=True, copy_function=_copy_new)
+    (origin / "components/reporting/step_verdicts.py").write_text(STUB_VERDICTS)
+    for path, text in contents(origin).items():
+        path.write_text(text)
+    git(origin, "init", "-q")
+    dvc(origin, "remote", "add", "-d", "shared", str(folder / "remote"))
+    git(origin, "add", "-A")
+    git(origin, "commit", "-q", "-m", "start")
+    return clone(origin, folder / "driver"), clone(origin, folder / "machine")
+
+
+@pytest.fixture(scope="module")
+def working(running, checkouts):
+    """Workers of the cluster's pools, each in its own checkout, and their logs by checkout."""
+    services.up(running)
+    started, logs = [], {}
+    for checkout, pools in zip(checkouts, (["cluster"], ["cluster-cpu", "cluster-gpu"]), strict=True):
+        search = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+        own = {"PYTHONPATH": os.pathsep.join(search), "COTAM_CHECKOUT": str(checkout), "DVC_NO_ANALYTICS": "1"}
+        own["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+        command = [sys.executable, "-m", "flows.workers", "--pools", *pools, "--name", checkout.name]
+        logs[checkout] = checkout.parent / f"{checkout.name}.log"
+        with logs[checkout].open("w") as log:
+            environment = os.environ | services.environment(running) | own
+            started.append(
+                subprocess.Popen(
+                    command, cwd=checkout, env=environment, stdout=log, stderr=log,
+                    preexec_fn=processes.child_dies_with_parent,
+                )
+            )  # fmt: skip
+    yield logs
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def test_what_other_machines_scored_is_judged_by_the_driver(running, checkouts, working):
+    driver, machine = checkouts
+    try:
+        run_deployment(running, "ablations/cluster", variants=["no-adapter", "high-*"])
+    except AssertionError as error:
+        pytest.fail("\n".join([str(error), *(f"== {log}\n{log.read_text()[-5000:]}" for log in working.values())]))
+    found = read_json(driver / "results/ablations/verdicts.json")
+    assert found["there"] == [f"high-only-{SEED}", f"no-adapter-{SEED}"]
+    assert not (machine / "results/ablations").exists()
+    trained = f"results/variant-training/high-only-{SEED}/model/file.json"
+    assert (driver / trained).read_bytes() == (machine / trained).read_bytes()
+    ran = {checkout: set(re.findall(r"Running stage '([^']+)'", log.read_text())) for checkout, log in working.items()}
+    assert {f"{ABLATIONS}:train-cotam@high-only-{SEED}", "rate@elic"} < ran[machine]
+    assert ran[driver] == {VERDICTS}
+
+
+def test_variants_that_are_not_committed_are_refused(running, checkouts, working):
+    driver, _ = checkouts
+    params = driver / "params.yaml"
+    before = params.read_text()
+    params.write_text(f"{before}  k-200: {{guidance: {{k: 2.0}}, adapter_of: full}}\n")
+    try:
+        with pytest.raises(AssertionError, match="Failed"):
+            run_deployment(running, "ablations/cluster", variants=["k-200"])
+    finally:
+        params.write_text(before)
+    assert "run `python -m pipelines.generate`, commit" in working[driver].read_text()
