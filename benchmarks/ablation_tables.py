@@ -50,12 +50,13 @@ def document(results: Path = FOUND, page: Path = PAGE, kept: Path = KEPT) -> Non
     Raises:
         CotamError: there are no verdicts, or the page has no place for the tables.
     """
-    if not (results / "verdicts.json").is_file():
+    files = ("verdicts.json", "index.html")
+    if not all((results / name).is_file() for name in files):
         raise CotamError(f"{results} has no verdicts; run `prefect deployment run ablations/local --watch` first.")
     found = read_json(results / "verdicts.json")
     fill(page, {"CLAIMS": claims_table(found), "VARIANTS": variants_table(found)})
     kept.mkdir(exist_ok=True)
-    for name in ("verdicts.json", "index.html"):
+    for name in files:
         with atomic_file(kept / name) as temporary:
             shutil.copyfile(results / name, temporary)
 

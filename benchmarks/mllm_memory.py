@@ -95,9 +95,9 @@ def main() -> int:
     args = parser.parse_args()
     be_quiet()
     found = measure()
+    print(json.dumps(found, indent=2) if args.json else table(found))
     if args.document:
         atomic_write(PAGE, page(PAGE.read_text(encoding="utf-8"), found))
-    print(json.dumps(found, indent=2) if args.json else table(found))
     return 0
 
 

@@ -11,14 +11,10 @@ are given on what there is.
 """
 
 import os
-import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-from prefect import flow, get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 
 from components import config
@@ -26,18 +22,16 @@ from components.errors import CotamError
 from components.files import atomic_write, read_json
 from components.locks import die_with_parent
 from components.paths import ROOT
-from components.variants import SCORED, Run, choose
+from components.variants import Run, choose
 from flows import workspace
 from flows.ablation_records import VariantRecords, claim_tables, ended_well
-from flows.dvc_graph import MAIN, Stage, pipeline_of, read_graph
+from flows.dvc_graph import MAIN, Stage, read_graph
+from flows.judging import VERDICTS, give_verdicts, judged
 from flows.pipeline import Job, PipelineFailed, check, run_stages
-from flows.records import end_parent, record_stage, start_parent
-from flows.run_stage import OUTPUT, reproduce
+from flows.records import end_parent, start_parent
 from flows.train_and_eval import end_abandoned, mlflow_answers
 from pipelines.generate import ABLATIONS
 from pipelines.generate import ablations as ablations_file
-
-VERDICTS = f"{ABLATIONS}:verdicts"
 
 
 @flow(name="ablations")
@@ -71,19 +65,19 @@ def ablations(
     settings = config.load(checkout / "params.yaml")
     chosen = choose(settings, variants or ["*"], seeds or [settings.seed])
     _write_pipeline(checkout, remote)
+    if remote:
+        workspace.refuse_edits(checkout)
     stages = needed(read_graph(checkout, (MAIN, ABLATIONS)), chosen)
     get_run_logger().info("%d runs of variants, %d stages.", len(chosen), len(stages))
     _run(checkout, settings, chosen, stages, name, retries, remote)
 
 
 def needed(graph: list[Stage], chosen: list[Run]) -> list[Stage]:
-    """The stages that the chosen runs consist of or depend on, and the main run's that the verdicts read, in an order
-    in which they can run."""
-    wanted = {f"{ABLATIONS}:{step}@{run.name}" for run in chosen for step in ("evaluate-variant", "evaluate-plain")}
+    """The stages that the chosen runs, and what they are held against, consist of or depend on, in an order in which
+    they can run."""
+    wanted = judged(Path(), chosen)
     ends = [stage for stage in graph if stage.name in wanted]
     names = {stage.name for stage in ends}.union(*(stage.upstream for stage in ends))
-    for verdicts in (stage for stage in graph if stage.name == VERDICTS):
-        names |= {name for name in verdicts.upstream if pipeline_of(name) == MAIN}
     return [stage for stage in graph if stage.name in names]
 
 
@@ -109,18 +103,14 @@ def _run(
         states = run_stages(
             stages, lambda stage: Job(checkout, _tracking(uri, records.run_of(stage.name) or parent), remote), retries
         )
-        if remote:
-            _restore(checkout, [name for name, state in states.items() if state.is_completed()])
-        _remove_old(checkout, chosen, ended_well(states))
-        judging = judge.submit(checkout, _tracking(uri, parent))
-        judging.wait()
-        if judging.state.is_completed():
+        states |= give_verdicts(checkout, chosen, states, _tracking(uri, parent), remote)
+        if states[VERDICTS].is_completed():
             found = read_json(results / "verdicts.json")
             _say(found, time.time() - begun)
             files = [results / "verdicts.json", results / "index.html", *claim_tables(found, checkout / ".cotam/run")]
             records.add_verdicts(found, ended_well(states))
         try:
-            check(states | {VERDICTS: judging.state})
+            check(states)
         except PipelineFailed as failed:
             raise PipelineFailed(f"{_broken(states, chosen)} {failed}") from None
         status = "FINISHED"
@@ -129,47 +119,16 @@ def _run(
         end_parent(uri, parent, status, files)
 
 
-def _remove_old(checkout: Path, chosen: list[Run], ended: set[str]) -> None:
-    """Remove what an earlier flow left of runs that have not ended well in this one: it is of other settings or code.
-
-    DVC's cache still has it, and it is back when its settings are.
-    """
-    for run in chosen:
-        folder = checkout / SCORED / run.name
-        if run.name not in ended and folder.exists():
-            shutil.rmtree(folder)
-            get_run_logger().warning("%s has failed; its earlier results are removed.", run.name)
-
-
-@task(task_run_name="verdicts", cache_policy=NO_CACHE)
-def judge(checkout: Path, tracking: dict[str, str]) -> None:
-    """Run the last stage where the flow itself runs: nobody else has the results of all machines.
-
-    Raises:
-        StageFailed: with the last lines that were printed.
-    """
-    say, ran, status = get_run_logger().info, True, "FAILED"
-    try:
-        ran = reproduce(checkout, VERDICTS, tracking, lambda line: say("%s%s", OUTPUT, line))
-        status = "FINISHED"
-    finally:
-        record_stage(checkout, VERDICTS, tracking, ran, status)
-
-
 def _tracking(uri: str, mlflow_run: str) -> dict[str, str]:
     return {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": mlflow_run}
-
-
-def _restore(checkout: Path, stages: list[str]) -> None:
-    """Bring what other machines made here."""
-    subprocess.run([sys.executable, "-m", "flows.remote_repro", *stages], cwd=checkout, check=True)
 
 
 def _broken(states: dict, chosen: list[Run]) -> str:
     """Which variants have no results of this run, in a sentence."""
     ended = ended_well(states)
     missing = [run.name for run in chosen if run.name not in ended]
-    return f"{len(chosen) - len(missing)} of {len(chosen)} runs ended well; not {', '.join(missing) or 'the verdicts'}."
+    said = f"{len(chosen) - len(missing)} of {len(chosen)} runs ended well"
+    return f"{said}; not {', '.join(missing)}." if missing else f"{said}."
 
 
 def _say(found: dict, seconds: float) -> None:

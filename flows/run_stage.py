@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from prefect import flow, get_run_logger
@@ -88,15 +88,41 @@ def reproduce(
     remote: bool = False,
     pool: str = "cpu",
 ) -> bool:
-    """Bring a stage up to date and return whether its command ran.
-
-    DVC does not wait for a stage that is already being run, by a `dvc repro` of the user or by one whose driver died:
-    it says "busy". This waits, and asks again.
+    """Bring a stage up to date, record it, and return whether its command ran.
 
     Raises:
         StageFailed: with the last lines that were printed.
     """
-    command, env, waiting = stage_command(stage, remote, pool), stage_environment(project, tracking), False
+    command, env = stage_command(stage, remote, pool), stage_environment(project, tracking)
+    try:
+        lines = _run_when_free(f"Stage {stage}", command, project, env, say)
+    except StageFailed:
+        record_stage(project, stage, tracking, ran=True, status="FAILED")
+        raise
+    ran = any(line.startswith(f"Running stage '{stage}'") for line in lines)
+    record_stage(project, stage, tracking, ran=ran)
+    return ran
+
+
+def restore(project: Path, stages: Sequence[str], say: Callable[[str], object]) -> None:
+    """Bring what other machines have made into `project`: the results of `stages`, or without any all of the main run.
+
+    Raises:
+        StageFailed: with the last lines that were printed.
+    """
+    command = [sys.executable, "-m", "flows.remote_repro", *stages]
+    _run_when_free("Fetching the results of other machines", command, project, stage_environment(project, {}), say)
+
+
+def _run_when_free(
+    what: str, command: list[str], project: Path, env: dict[str, str], say: Callable[[str], object]
+) -> list[str]:
+    """Run a command of DVC's, and return what it printed.
+
+    DVC does not wait for a stage that is already being run, by a `dvc repro` of the user or by one whose driver died:
+    it says "busy". This waits, and asks again.
+    """
+    waiting = False
     while True:
         lines: list[str] = []
         try:
@@ -104,12 +130,12 @@ def reproduce(
                 lines.append(line)
                 if not line.lstrip().startswith(HINTS):
                     say(line)
-            return any(line.startswith(f"Running stage '{stage}'") for line in lines)
+            return lines
         except StageFailed as error:
             if not any(sign in line for line in lines for sign in BUSY):
-                raise StageFailed(f"Stage {stage} failed, {error}:\n" + "\n".join(lines[-20:])) from error
+                raise StageFailed(f"{what} failed, {error}:\n" + "\n".join(lines[-20:])) from error
         if not waiting:
-            say(f"Another process is at work on what {stage} needs; waiting for it.")
+            say(f"{what}: another process is at work on what it needs; waiting for that.")
             waiting = True
         time.sleep(BUSY_WAIT_SECONDS)
 
@@ -133,14 +159,10 @@ def run_stage(
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
-    checkout, tracking, logger = Path(project or ROOT).resolve(), tracking or {}, get_run_logger()
+    reproduce(Path(project or ROOT).resolve(), stage, tracking or {}, to_log(), remote, pool)
 
-    def say(line: str) -> None:
-        logger.info("%s%s", OUTPUT, line)
 
-    try:
-        ran = reproduce(checkout, stage, tracking, say, remote, pool)
-    except StageFailed:
-        record_stage(checkout, stage, tracking, ran=True, status="FAILED")
-        raise
-    record_stage(checkout, stage, tracking, ran=ran)
+def to_log() -> Callable[[str], None]:
+    """What puts a command's lines into the log of the flow or task that asks."""
+    logger = get_run_logger()
+    return lambda line: logger.info("%s%s", OUTPUT, line)

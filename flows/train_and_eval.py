@@ -9,8 +9,6 @@ runs in a copy (`flows/workspace.py`), and the results come back under `results/
 
 import contextlib
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +29,7 @@ from components.tracking.registry import candidates, register
 from flows import workspace
 from flows.pipeline import Job, run_pipeline
 from flows.records import end_parent, open_parents, start_parent
+from flows.run_stage import restore, to_log
 
 
 @flow(name="train-and-eval")
@@ -51,7 +50,8 @@ def train_and_eval(
         remote: stages run on other machines, which share the DVC remote and have this revision checked out.
 
     Raises:
-        CotamError: a setting or the name is wrong, or MLflow does not answer.
+        CotamError: a setting or the name is wrong, other machines would not know what is to run, or MLflow does not
+            answer.
         PipelineFailed: a stage failed.
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
@@ -62,6 +62,8 @@ def train_and_eval(
         raise CotamError(f"A run cannot be called {name}: a folder has that name too, so no slash and no dot in front.")
     if remote and (profile or overrides):
         raise CotamError("Other machines do not see overrides: commit the changed params.yaml and run that.")
+    if remote:
+        workspace.refuse_edits(checkout)
     if profile or overrides:
         folder = workspace.open_workspace(checkout, name, workspace.changed_settings(checkout, profile, overrides))
     else:
@@ -93,7 +95,7 @@ def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: 
     try:
         run_pipeline(Job(folder, {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": run_id}, remote))
         if remote:
-            subprocess.run([sys.executable, "-m", "flows.remote_repro"], cwd=folder, check=True)
+            restore(folder, [], to_log())
         status = "FINISHED"
         if (report / "summary.json").exists():
             files += [report / "summary.json", report / "index.html", report / "run.json"]

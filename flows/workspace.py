@@ -51,6 +51,24 @@ def source_of(project: Path) -> Source:
     return Source(_git(project, "rev-parse", "HEAD").decode().strip(), patch)
 
 
+def refuse_edits(project: Path) -> None:
+    """Make sure that machines which have the commit have all that a run is made of.
+
+    Raises:
+        CotamError: settings, pipelines or code differ from the commit.
+    """
+    if not (project / ".git").exists():
+        return
+    parts = ("params.yaml", "dvc.yaml", "pipelines", "components", "pretrained", ":(exclude)*dvc.lock")
+    edited = _git(project, "status", "--porcelain", "--", *parts).decode().splitlines()
+    if edited:
+        more = f" and {len(edited) - 1} more are" if len(edited) > 1 else " is"
+        raise CotamError(
+            f"Other machines have what is committed, which {edited[0][3:]}{more} not: commit, and bring all of them to "
+            "that commit."
+        )
+
+
 def changed_settings(project: Path, profile: str | None, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of `project` with a profile's values and single values put in.
 

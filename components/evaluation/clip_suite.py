@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import CotamError
-from components.evaluation.clips import BENCHMARK, FILE, asked_document, clip_file
+from components.evaluation.clips import FILE, asked_document, clip_file
+from components.evaluation.streams import CLIP_BENCHMARK
 from components.evaluation.suite import Outcome, ask, load_benchmarks, outcome_of
 
 if TYPE_CHECKING:
@@ -23,14 +24,14 @@ class ClipSuite:
             CotamError: their file, a column of it, or a clip is missing.
         """
         self.mllm = mllm
-        self._benchmarks = load_benchmarks({BENCHMARK: folder / FILE})
-        missing = [name for name in self._benchmarks[BENCHMARK].images if not clip_file(folder, name).is_file()]
+        self._benchmarks = load_benchmarks({CLIP_BENCHMARK: folder / FILE})
+        missing = [name for name in self._benchmarks[CLIP_BENCHMARK].images if not clip_file(folder, name).is_file()]
         if missing:
             raise CotamError(f"{folder} has no clip {missing[0]}; run `dvc repro benchmarks`.")
 
     def run(self, portions: "Iterable[Mapping[str, Seen]]") -> Outcome:
         """Ask every question; `portions`: some clips each (name -> what the MLLM sees), together all of them."""
-        benchmark = self._benchmarks[BENCHMARK]
+        benchmark = self._benchmarks[CLIP_BENCHMARK]
         waiting = list(zip(benchmark.requests, benchmark.images, strict=True))
         for seen in portions:
             chosen = [(request, seen[clip]) for request, clip in waiting if clip in seen]

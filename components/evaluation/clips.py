@@ -11,10 +11,10 @@ from PIL import Image
 
 from components.data.video import Clip, open_video
 from components.errors import CotamError
+from components.evaluation.streams import CLIP_BENCHMARK
 
-BENCHMARK = "videomme"
 FRAMES = 16
-FILE = f"{BENCHMARK}.parquet"
+FILE = f"{CLIP_BENCHMARK}.parquet"
 
 Document = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""What an evaluation asks about: the images of a style, or clips. What differs between the two is here."""
+"""What an evaluation asks about: the images of a style, or clips. How each is read and asked about is here."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -34,12 +34,15 @@ def benchmark_pixels(folder: Path) -> dict[str, int]:
     """Image name -> its pixels, read off the files' heads.
 
     Raises:
-        CotamError: there are none.
+        CotamError: there are none, or one is damaged.
     """
     sizes = {}
     for file in _files(folder):
-        with Image.open(file) as image:
-            sizes[file.stem] = image.width * image.height
+        try:
+            with Image.open(file) as image:
+                sizes[file.stem] = image.width * image.height
+        except OSError as error:
+            raise CotamError(f"{file} cannot be read ({error}); run `dvc repro benchmarks`.") from None
     return sizes
 
 

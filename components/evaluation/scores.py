@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from components.evaluation import clips
 from components.evaluation.benchmarks import BENCHMARKS
-from components.evaluation.streams import Setting
+from components.evaluation.streams import CLIP_BENCHMARK, Setting
 
 LEVELS = ("low", "high", "cross")
 MEAN = "mean"
 COLUMNS = (MEAN, *BENCHMARKS)
 """What `Scores.benchmarks` gives, as tables have it: the mean first."""
-CLIP_COLUMNS = (clips.BENCHMARK,)
+CLIP_COLUMNS = (CLIP_BENCHMARK,)
 """The same of clips, which have one benchmark."""
 
 

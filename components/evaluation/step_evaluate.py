@@ -1,12 +1,12 @@
 """Ask the MLLM about the decoded benchmarks: scores.json, metrics.json, and every answer in samples/."""
 
 from components.evaluation.benchmarks import STYLES
-from components.evaluation.clips import BENCHMARK, clip_questions
+from components.evaluation.clips import clip_questions
 from components.evaluation.evaluate import Models, Outcomes, evaluate, scores_json
 from components.evaluation.metrics import Point, clip_metrics, flat_metrics, points_of
 from components.evaluation.samples import asked_documents, write_samples
 from components.evaluation.scores import CLIP_COLUMNS, COLUMNS
-from components.evaluation.streams import CLIPS, Setting
+from components.evaluation.streams import CLIP_BENCHMARK, CLIPS, Setting
 from components.files import write_json
 from components.step_inputs import StepInputs
 
@@ -37,7 +37,7 @@ def run(inputs: StepInputs) -> None:
         points = points_of(scores["styles"][CLIPS], CLIP_COLUMNS)
         metrics |= clip_metrics(codec, points)
         curves.append((points, CLIP_COLUMNS))
-        documents = ((BENCHMARK, document) for document in clip_questions(paths.benchmarks / CLIPS))
+        documents = ((CLIP_BENCHMARK, document) for document in clip_questions(paths.benchmarks / CLIPS))
         write_samples(samples / CLIPS, documents, _answers(outcomes, CLIPS))
     write_json(inputs.out / "scores.json", scores)
     write_json(inputs.out / "metrics.json", metrics)

@@ -20,6 +20,8 @@ JPEG, WEBP, AVIF = "jpeg", "webp", "avif"
 SUFFIXES = {JPEG: "jpg", WEBP: "webp", AVIF: "avif"}
 CLIPS = "clips"
 """What stands in the place of a style for videos, whose names are those of clips (clips.py)."""
+CLIP_BENCHMARK = "videomme"
+"""What is asked about them."""
 
 
 @dataclass(frozen=True, order=True)

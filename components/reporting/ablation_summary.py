@@ -147,13 +147,13 @@ def print_verdicts(found: dict[str, Any], console: Console) -> None:
     for claim in found["claims"]:
         for place, one in enumerate(claim["comparisons"]):
             head = (claim["id"], claim["verdict"]) if place == 0 else ("", "")
-            table.add_row(*head, one["what"], text(one["estimate"], one["unit"], one["missing"]), one["expected"])
+            table.add_row(*head, *cells(one)[:3])
     console.print(table)
     rates = Table("variant", "seeds", "BD-rate (mean)", "BD-score (mean)", title="Against the codec alone")
     for name, entry in found["variants"].items():
         if entry["bd_rate"]:
-            cells = [text(entry[kind]["mean"], unit) for kind, unit in ((RATE, "%"), (SCORE, "points"))]
-            rates.add_row(name, str(len(entry["seeds"])), *cells)
+            gains = [text(entry[kind]["mean"], unit) for kind, unit in ((RATE, "%"), (SCORE, "points"))]
+            rates.add_row(name, str(len(entry["seeds"])), *gains)
     console.print(rates)
     if found["missing"]:
         console.print(f"No results of {', '.join(found['missing'])}.")

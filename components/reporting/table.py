@@ -3,10 +3,11 @@
 import re
 from pathlib import Path
 
+from components.evaluation.streams import CLIP_BENCHMARK
 from components.reporting.marks import fill
 from components.reporting.methods import bd_rate_of, benchmark_label, benchmark_order, method_look, method_order
 from components.reporting.numbers import DASH, MINUS
-from components.reporting.videos import BENCHMARK, clips_of
+from components.reporting.videos import clips_of
 
 MARK = "RESULTS"
 
@@ -135,7 +136,7 @@ def _print_clips(console, clips: dict, codec: str, mllm: str) -> None:
     from rich import box
     from rich.table import Table
 
-    saved = interval_text(clips["cotam"]["bd_rate"][BENCHMARK])
+    saved = interval_text(clips["cotam"]["bd_rate"][CLIP_BENCHMARK])
     console.print(f"Right answers of {mllm} about videos, in per cent")
     console.print(f"BD-rate of CoTAM against {method_look(codec, codec).label}: {saved}")
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
@@ -148,7 +149,7 @@ def _print_clips(console, clips: dict, codec: str, mllm: str) -> None:
                 ("clean" if method == "clean" else method_look(method, codec).label) if index == 0 else "",
                 "" if point["quality"] is None else str(point["quality"]),
                 "" if point["bpp"] is None else f"{point['bpp']:.3f}",
-                *map(_points, (point["scores"][BENCHMARK], *(point["intervals"][BENCHMARK] or (None, None)))),
+                *map(_points, (point["scores"][CLIP_BENCHMARK], *(point["intervals"][CLIP_BENCHMARK] or (None, None)))),
                 style="bold" if method == "cotam" else None,
                 end_section=index == len(entry["curve"]) - 1,
             )

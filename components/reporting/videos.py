@@ -1,6 +1,6 @@
 """What the page and the terminal say about videos: `clips` in summary.json, where an MLLM was asked about any."""
 
-from components.evaluation.clips import BENCHMARK
+from components.evaluation.streams import CLIP_BENCHMARK
 from components.reporting.claims import Claim
 from components.reporting.figures import LARGE, MEDIUM, Level, Panel, curves
 from components.reporting.methods import LEVELS, method_look, method_order
@@ -27,8 +27,8 @@ def videos_section(summary: dict, codec: str, mllm: str) -> dict | None:
         return None
     clean = clips.pop("clean")
     looks = {method: method_look(method, codec) for method in clips}
-    lines = [score_line(looks[method], clips[method]["curve"], BENCHMARK) for method in clips]
-    level = Level(clean["curve"][0]["scores"][BENCHMARK], "clean")
+    lines = [score_line(looks[method], clips[method]["curve"], CLIP_BENCHMARK) for method in clips]
+    level = Level(clean["curve"][0]["scores"][CLIP_BENCHMARK], "clean")
     levels = [name for name in LEVELS if any(row["drop"] is not None for row in clips[codec]["levels"].get(name, []))]
     drops = drop_panels(clips, looks, levels, codec)
     slug = f"{codec}-{mllm}"
@@ -45,7 +45,7 @@ def videos_section(summary: dict, codec: str, mllm: str) -> dict | None:
             f"video-drop-{slug}", "Points lost over rate per level, videos", drops, size=MEDIUM, share_y=True
         ),
         "reading": _found(clips, clean, mllm, looks[codec].label),
-        "gain": _gained(clips["cotam"]["bd_score"][BENCHMARK], looks[codec].label),
+        "gain": _gained(clips["cotam"]["bd_score"][CLIP_BENCHMARK], looks[codec].label),
         "level_columns": [f"{name}, points lost" for name in levels],
         "rows": rows({"clean": clean} | clips, codec, levels),
     }
@@ -56,7 +56,7 @@ def rows(clips: dict[str, dict], codec: str, levels: list[str]) -> list[dict]:
     found = []
     for method, entry in clips.items():
         for index, point in enumerate(entry["curve"]):
-            interval = point["intervals"][BENCHMARK] or (None, None)
+            interval = point["intervals"][CLIP_BENCHMARK] or (None, None)
             lost = [entry["levels"][name][index].get("drop") for name in levels]
             found.append(
                 {
@@ -64,7 +64,7 @@ def rows(clips: dict[str, dict], codec: str, levels: list[str]) -> list[dict]:
                     "quality": DASH if point["quality"] is None else point["quality"],
                     "bpp": point["bpp"],
                     "bare": point["bpp_without_header"],
-                    "score": {"value": point["scores"][BENCHMARK], "low": interval[0], "high": interval[1]},
+                    "score": {"value": point["scores"][CLIP_BENCHMARK], "low": interval[0], "high": interval[1]},
                     "lost": lost,
                 }
             )
@@ -80,7 +80,7 @@ def videos_claim(summary: dict, codec: str) -> Claim | None:
         clips = clips_of(summary, codec, mllm)
         if not clips:
             continue
-        rate = clips["cotam"]["bd_rate"][BENCHMARK]
+        rate = clips["cotam"]["bd_rate"][CLIP_BENCHMARK]
         sentences.append(_found(clips, clips["clean"], mllm, method_look(codec, codec).label))
         if rate["high"] is not None and rate["high"] < 0:
             verdicts.append("holds")
@@ -94,10 +94,10 @@ def videos_claim(summary: dict, codec: str) -> Claim | None:
 
 def _found(clips: dict[str, dict], clean: dict, mllm: str, base: str) -> str:
     """What came of it, in words."""
-    rate, best = clips["cotam"]["bd_rate"][BENCHMARK], clips["cotam"]["curve"][-1]
+    rate, best = clips["cotam"]["bd_rate"][CLIP_BENCHMARK], clips["cotam"]["curve"][-1]
     kept = (
-        f"{mllm} answers {number(clean['curve'][0]['scores'][BENCHMARK])} % of the questions about clean frames "
-        f"rightly, and {number(best['scores'][BENCHMARK])} % at CoTAM's {number(best['bpp'], 3)} bits per pixel"
+        f"{mllm} answers {number(clean['curve'][0]['scores'][CLIP_BENCHMARK])} % of the questions about clean frames "
+        f"rightly, and {number(best['scores'][CLIP_BENCHMARK])} % at CoTAM's {number(best['bpp'], 3)} bits per pixel"
     )
     if rate["value"] is None:
         return f"{kept}; the BD-rate against {base} is not defined: the curves share no range of scores."

@@ -83,10 +83,12 @@ def test_only_what_the_chosen_variants_need_is_run(variants_project):
         return {stage.name for stage in needed(graph, choose(settings, list(patterns), [SEED]))}
 
     assert f"{ABLATIONS}:evaluate-plain@no-adapter-{SEED}" in names("no-adapter")
-    # The verdicts compare everything with the main run, whose report they do not read.
+    # It is held against the main run of its codec and MLLM, whose report is not read.
     assert {"evaluate@elic-micro-llava", "joint@elic-micro-llava", "rate@elic"} <= names("no-adapter")
     shared = names("no-guidance")
-    assert "joint@elic-micro-llava" in shared and not any("train-cotam" in name for name in shared)
+    assert not any("train-cotam" in name for name in shared)
+    [evaluation] = (stage for stage in graph if stage.name == f"{ABLATIONS}:evaluate-variant@no-guidance-{SEED}")
+    assert "joint@elic-micro-llava" in evaluation.upstream
     assert f"{ABLATIONS}:train-cotam@high-only-{SEED}" in names("high-*")
     assert "report" not in names("*")
 
@@ -118,15 +120,18 @@ def test_old_results_of_a_failed_run_do_not_reach_the_verdicts(tmp_path):
     from prefect.logging import disable_run_logger
 
     from components.variants import choose
-    from flows.ablations import _remove_old
+    from flows.judging import judged, remove_old
 
     chosen = choose(config.load(), ["full", "no-adapter", "high-only"], [SEED])
     for name in ("full", "high-only", "low-only"):
         (tmp_path / f"results/variants/{name}-{SEED}").mkdir(parents=True)
+    for name in ("rate/elic", "scores/elic-micro-llava"):
+        (tmp_path / "results" / name).mkdir(parents=True)
     with disable_run_logger():
-        _remove_old(tmp_path, chosen, {f"full-{SEED}"})
+        remove_old(judged(tmp_path, chosen), {f"{ABLATIONS}:evaluate-variant@full-{SEED}", "rate@elic"})
     left = sorted(path.name for path in (tmp_path / "results/variants").iterdir())
     assert left == [f"full-{SEED}", f"low-only-{SEED}"]  # low-only was not asked for
+    assert (tmp_path / "results/rate/elic").exists() and not (tmp_path / "results/scores/elic-micro-llava").exists()
 
 
 def test_a_failed_run_is_told_no_numbers(monkeypatch):

@@ -16,7 +16,7 @@ from flows.ablations import VERDICTS
 from pipelines.generate import ABLATIONS, contents
 from tests.conftest import write_checkout_of_stubs
 from tests.flows.conftest import run_deployment
-from tests.flows.test_ablations import STUB_VARIANTS, STUB_VERDICTS
+from tests.flows.test_ablations import STUB_VARIANTS, STUB_VERDICTS, last_words
 from tests.pipeline_project import clone, dvc, git
 
 SEED = config.load().seed
@@ -34,7 +34,7 @@ def checkouts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablations-cluster")
     (folder / "origin").mkdir()
     origin = write_checkout_of_stubs(folder / "origin", STUB_VARIANTS)
-    leave = shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.local")
+    leave = shutil.ignore_patterns("__pycache__", "cache", "tmp", "*.local", "dvc.lock")
     for name in ("components", "flows", "pipelines", ".dvc"):
         shutil.copytree(ROOT / name, origin / name, ignore=leave, dirs_exist_ok=True, copy_function=_copy_new)
     (origin / "components/reporting/step_verdicts.py").write_text(STUB_VERDICTS)
@@ -88,6 +88,22 @@ def test_what_other_machines_scored_is_judged_by_the_driver(running, checkouts, 
     assert ran[driver] == {VERDICTS}
 
 
+@pytest.mark.soak
+def test_a_stage_that_fails_elsewhere_leaves_no_old_result_here(running, checkouts, working):
+    driver, machine = checkouts
+    module = machine / "components/training/methods/cotam.py"
+    good = module.read_text()
+    module.write_text(good.replace("(inputs):\n", "(inputs):\n    raise RuntimeError('on purpose')\n", 1))
+    try:
+        with pytest.raises(AssertionError, match="Failed"):  # prefect's exit code is not 0
+            run_deployment(running, "ablations/cluster", variants=["no-adapter", "high-*"], retries=0)
+    finally:
+        module.write_text(good)
+    said = last_words(running)
+    assert f"1 of 2 runs ended well; not high-only-{SEED}." in said and "on purpose" in said
+    assert read_json(driver / "results/ablations/verdicts.json")["there"] == [f"no-adapter-{SEED}"]
+
+
 def test_variants_that_are_not_committed_are_refused(running, checkouts, working):
     driver, _ = checkouts
     params = driver / "params.yaml"
@@ -98,4 +114,17 @@ def test_variants_that_are_not_committed_are_refused(running, checkouts, working
             run_deployment(running, "ablations/cluster", variants=["k-200"])
     finally:
         params.write_text(before)
-    assert "run `python -m pipelines.generate`, commit" in working[driver].read_text()
+    assert "run `python -m pipelines.generate`, commit" in last_words(running)
+
+
+def test_what_is_not_committed_is_refused(running, checkouts, working):
+    driver, _ = checkouts
+    params = driver / "params.yaml"
+    before = params.read_text()
+    params.write_text(before.replace("k: 0.75", "k: 0.6"))
+    try:
+        with pytest.raises(AssertionError, match="Failed"):
+            run_deployment(running, "ablations/cluster", variants=["no-adapter"])
+    finally:
+        params.write_text(before)
+    assert "Other machines have what is committed, which params.yaml is not" in last_words(running)
