@@ -17,8 +17,8 @@ from prefect.states import State
 
 from flows.dvc_graph import Stage, read_graph, unchanged
 from flows.records import record_stage
+from flows.waiting import wait_for
 
-POLL_SECONDS = 1.0
 CRASH_WAITS = (5.0, 30.0, 120.0)
 """Seconds to wait before a stage whose process or machine died is asked for again."""
 
@@ -58,14 +58,13 @@ def drive(stage: Stage, job: Job) -> str:
         parameters["project"] = str(job.project)
     pool = f"cluster-{stage.pool}" if job.remote else stage.pool
     for wait in (*CRASH_WAITS, None):
-        run = run_deployment(
-            f"run-stage/{pool}", parameters=parameters, flow_run_name=stage.name, poll_interval=POLL_SECONDS
-        )
-        if run.state.is_completed():
+        run = run_deployment(f"run-stage/{pool}", parameters=parameters, flow_run_name=stage.name, timeout=0)
+        state = wait_for(run.id)
+        if state.is_completed():
             return "ran"
-        if wait is None or not run.state.is_crashed():
-            raise PipelineFailed(f"Stage {stage.name} is {run.state.name.lower()}: {run.state.message}")
-        get_run_logger().warning("Stage %s crashed (%s); again in %.0f s.", stage.name, run.state.message, wait)
+        if wait is None or not state.is_crashed():
+            raise PipelineFailed(f"Stage {stage.name} is {state.name.lower()}: {state.message}")
+        get_run_logger().warning("Stage %s crashed (%s); again in %.0f s.", stage.name, state.message, wait)
         time.sleep(wait)
     raise AssertionError("the last wait is None")
 
