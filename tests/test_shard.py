@@ -9,12 +9,14 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
+import time
 from contextlib import contextmanager
 
 import pytest
 
 from components.cli import main
-from components.data import shard_folder
+from components.data import shard_folder, sharding
 from components.data.sharding import _rank
 from components.errors import CotamError
 from components.files import sha256, sha256_tree
@@ -99,6 +101,30 @@ def test_awkward_pictures_are_taken_or_named_with_a_reason(tmp_path):
     assert stored["plain.jpg"] == ("jpg", taken["plain.jpg"])  # not a generation lost
     assert {name for name, (kind, _) in stored.items() if kind == "jpg"} == {"plain.jpg", "copy of plain.jpg"}
     assert stored["no_suffix"] == ("png", taken["no_suffix"])
+
+
+def test_of_large_pictures_one_is_decoded_at_a_time(tmp_path, monkeypatch):
+    at_once, most, decode, counting = [0, 0], [0, 0], sharding.decode, threading.Lock()
+
+    def counted(content, maximum_pixels):
+        kind = int(sharding._pixels(content) > sharding.LARGE)
+        with counting:
+            at_once[kind] += 1
+            most[kind] = max(most[kind], at_once[kind])
+        time.sleep(0.05)  # long enough for every thread to come here
+        try:
+            return decode(content, maximum_pixels)
+        finally:
+            with counting:
+                at_once[kind] -= 1
+
+    monkeypatch.setattr(sharding, "LARGE", 64 * 64)
+    monkeypatch.setattr(sharding, "decode", counted)
+    folder_of(tmp_path / "in", 8)
+    for number in range(4):
+        (tmp_path / f"in/large {number}.png").write_bytes(file_bytes(noise(number, 128), "PNG"))
+    assert shard_folder(tmp_path / "in", tmp_path / "out")["images"] == 12
+    assert most[1] == 1 < most[0]
 
 
 def test_a_killed_run_goes_on_after_its_last_shard(tmp_path):

@@ -11,17 +11,19 @@ import itertools
 import json
 import shutil
 import tarfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from PIL import Image
 
 from components.ahead import in_order
-from components.data.images import MAXIMUM_PIXELS, UnusableImageError, decode
+from components.data.images import FORMATS, MAXIMUM_PIXELS, UnusableImageError, decode
 from components.data.manifest import FORMAT, INDEX, MANIFEST, VERSION, is_shards
 from components.data.sources import Item, Listing, Source, open_source
 from components.errors import CotamError
@@ -31,6 +33,8 @@ from components.progress import track
 READERS = 8  # threads; a picture from S3 takes longer to arrive than to check
 AHEAD = 4 * READERS  # pictures in memory at most,
 AHEAD_BYTES = 1 << 28  # and their files' bytes
+LARGE = 16_000_000  # pixels: of pictures with more one is decoded at a time, or eight of the maximum would fill memory
+_one_large = threading.Lock()
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -192,18 +196,33 @@ def _prepare(source: Source, item: Item, rules: Rules) -> _Picture | dict[str, s
     name = item.name.encode(errors="surrogateescape").decode(errors="replace")  # JSON holds only Unicode
     try:
         content = source.read(item)
-        image, kind = decode(content, rules.maximum_pixels)
-        if min(image.size) < rules.minimum_side:
-            raise UnusableImageError(
-                f"is {image.width} x {image.height} pixels, smaller than the minimum side of {rules.minimum_side}"
-            )
+        with _one_large if _pixels(content) > LARGE else nullcontext():
+            return _as_packed(name, content, rules)
     except UnusableImageError as error:
         return {"name": name, "reason": str(error)}
+
+
+def _as_packed(name: str, content: bytes, rules: Rules) -> _Picture:
+    """Raises UnusableImageError: it is not to be used."""
+    image, kind = decode(content, rules.maximum_pixels)
+    if min(image.size) < rules.minimum_side:
+        raise UnusableImageError(
+            f"is {image.width} x {image.height} pixels, smaller than the minimum side of {rules.minimum_side}"
+        )
     if kind is None:
         file = io.BytesIO()
         image.save(file, "PNG", compress_level=1)  # a quarter larger than the default, in a third of the time
         content, kind = file.getvalue(), "png"
     return _Picture(content, kind, {"name": name, "width": image.width, "height": image.height})
+
+
+def _pixels(content: bytes) -> int:
+    """What a file's head promises; 0 where it cannot be read, of which `decode` says why."""
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # decoders of damaged files raise anything
+        return 0
 
 
 def _write_part(
