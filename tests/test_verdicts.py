@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.ablation_tables import document
+from benchmarks.ablation_tables import KEPT, PAGE, claims_table, document, variants_table
 from components import config
 from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS
@@ -389,3 +389,8 @@ def test_a_run_is_written_into_the_docs(found, tmp_path):
     page.write_text("no marks")
     with pytest.raises(CotamError, match="has no lines"):
         document(run, page, kept)
+
+
+def test_the_docs_show_the_run_that_is_kept():
+    kept, page = read_json(KEPT / "verdicts.json"), PAGE.read_text(encoding="utf-8")
+    assert claims_table(kept) in page and variants_table(kept) in page, "run `python -m benchmarks.ablation_tables`"
