@@ -104,7 +104,7 @@ def _run(
             stages, lambda stage: Job(checkout, _tracking(uri, records.run_of(stage.name) or parent), remote), retries
         )
         states |= give_verdicts(checkout, chosen, states, _tracking(uri, parent), remote)
-        if states[VERDICTS].is_completed():
+        if VERDICTS in states and states[VERDICTS].is_completed():
             found = read_json(results / "verdicts.json")
             _say(found, time.time() - begun)
             files = [results / "verdicts.json", results / "index.html", *claim_tables(found, checkout / ".cotam/run")]

@@ -51,12 +51,14 @@ def give_verdicts(
         remote: the stages ran on other machines.
 
     Returns:
-        How that ended: `fetch`, if there was anything to fetch, and `VERDICTS`.
+        How that ended: `FETCH`, if there was anything to fetch, and `VERDICTS`, if fetching did not fail. Then nothing
+        is removed or judged.
     """
     there, said = {name for name, state in states.items() if state.is_completed()}, {}
     if remote and there:
         said[FETCH] = _end(fetch.submit(checkout, sorted(there)))
-        there = there if said[FETCH].is_completed() else set()
+        if not said[FETCH].is_completed():
+            return said
     remove_old({stage: folder for stage, folder in judged(checkout, chosen).items() if stage in states}, there)
     said[VERDICTS] = _end(judge.submit(checkout, tracking))
     return said
@@ -70,10 +72,10 @@ def remove_old(folders: Mapping[str, Path], ended: set[str]) -> None:
     for stage, folder in folders.items():
         if stage not in ended and folder.exists():
             shutil.rmtree(folder)
-            get_run_logger().warning("%s has failed; its earlier results are removed.", stage)
+            get_run_logger().warning("%s has no results of this run; its earlier ones are removed.", stage)
 
 
-@task(task_run_name="fetch", cache_policy=NO_CACHE)
+@task(task_run_name="fetch", cache_policy=NO_CACHE, retries=2, retry_delay_seconds=20)
 def fetch(checkout: Path, stages: list[str]) -> None:
     """Bring the results of other machines here.
 

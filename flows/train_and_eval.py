@@ -53,6 +53,7 @@ def train_and_eval(
         CotamError: a setting or the name is wrong, other machines would not know what is to run, or MLflow does not
             answer.
         PipelineFailed: a stage failed.
+        StageFailed: what other machines made could not be fetched.
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
@@ -80,6 +81,7 @@ def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: 
     Raises:
         CotamError: MLflow does not answer.
         PipelineFailed: a stage failed.
+        StageFailed: what other machines made could not be fetched.
     """
     source, begun = workspace.source_of(folder), time.time()
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")

@@ -9,9 +9,8 @@ import time
 from uuid import UUID
 
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter
-from prefect.client.schemas.objects import TERMINAL_STATES
-from prefect.states import State
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.states import Crashed, State
 
 POLL_SECONDS = 1.0
 AT_ONCE = 200  # flow runs in one answer, at most
@@ -23,7 +22,7 @@ _asked = 0.0
 
 
 def wait_for(run: UUID) -> State:
-    """How a flow run ended, once it has.
+    """How a flow run ended, once it has; crashed, if it was deleted.
 
     Raises:
         httpx.HTTPError: the server does not answer.
@@ -36,20 +35,25 @@ def wait_for(run: UUID) -> State:
                 if time.monotonic() - _asked >= POLL_SECONDS:
                     _ask()
                 if run in _ended:
-                    return _ended.pop(run)
+                    return _ended[run]
             time.sleep(POLL_SECONDS)
     finally:
         with _lock:
             _waited_for.discard(run)
+            _ended.pop(run, None)
 
 
 def _ask() -> None:
-    """Take note of those that have ended."""
+    """Take note of those that have ended, and of those that somebody has deleted."""
     global _asked
-    _asked = time.monotonic()
-    open_ones, ended = list(_waited_for - _ended.keys()), {"type": {"any_": list(TERMINAL_STATES)}}
-    with get_client(sync_client=True) as client:
-        for start in range(0, len(open_ones), AT_ONCE):
-            where = {"id": {"any_": open_ones[start : start + AT_ONCE]}, "state": ended}
-            for run in client.read_flow_runs(flow_run_filter=FlowRunFilter.model_validate(where)):
-                _ended[run.id] = run.state
+    open_ones = list(_waited_for - _ended.keys())
+    try:
+        with get_client(sync_client=True) as client:
+            for start in range(0, len(open_ones), AT_ONCE):
+                asked_for = open_ones[start : start + AT_ONCE]
+                where = FlowRunFilter(id=FlowRunFilterId(any_=asked_for))
+                found = {run.id: run.state for run in client.read_flow_runs(flow_run_filter=where, limit=AT_ONCE)}
+                found |= {run: Crashed(message="Its run was deleted.") for run in asked_for if run not in found}
+                _ended.update((run, state) for run, state in found.items() if state is not None and state.is_final())
+    finally:
+        _asked = time.monotonic()  # after the answer: a slow server gets a second's rest as well

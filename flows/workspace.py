@@ -59,8 +59,8 @@ def refuse_edits(project: Path) -> None:
     """
     if not (project / ".git").exists():
         return
-    parts = ("params.yaml", "dvc.yaml", "pipelines", "components", "pretrained", ":(exclude)*dvc.lock")
-    edited = _git(project, "status", "--porcelain", "--", *parts).decode().splitlines()
+    made_of = ("params.yaml", "dvc.yaml", ".dvc/config", "data", "pipelines", "components", "pretrained")
+    edited = _git(project, "status", "--porcelain", "--", *made_of, ":(exclude)*dvc.lock").decode().splitlines()
     if edited:
         more = f" and {len(edited) - 1} more are" if len(edited) > 1 else " is"
         raise CotamError(
