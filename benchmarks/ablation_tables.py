@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import CotamError
-from components.evaluation.variant_results import RATE, SCORE
 from components.files import atomic_file, read_json
 from components.paths import ROOT
-from components.reporting.ablation_summary import cells, text
+from components.reporting.ablation_summary import cells, gains
 from components.reporting.marks import fill
 
 FOUND = ROOT / "results/ablations"
@@ -39,8 +38,7 @@ def variants_table(found: dict[str, Any]) -> str:
     ]
     for name, entry in found["variants"].items():
         if entry["bd_rate"]:
-            gains = [text(entry[kind]["mean"], unit) for kind, unit in ((RATE, "%"), (SCORE, "points"))]
-            lines.append(f"| `{name}` | {', '.join(map(str, entry['seeds']))} | {' | '.join(gains)} |")
+            lines.append(f"| `{name}` | {', '.join(map(str, entry['seeds']))} | {' | '.join(gains(entry))} |")
     return "\n".join(lines)
 
 

@@ -152,8 +152,7 @@ def print_verdicts(found: dict[str, Any], console: Console) -> None:
     rates = Table("variant", "seeds", "BD-rate (mean)", "BD-score (mean)", title="Against the codec alone")
     for name, entry in found["variants"].items():
         if entry["bd_rate"]:
-            gains = [text(entry[kind]["mean"], unit) for kind, unit in ((RATE, "%"), (SCORE, "points"))]
-            rates.add_row(name, str(len(entry["seeds"])), *gains)
+            rates.add_row(name, str(len(entry["seeds"])), *gains(entry))
     console.print(rates)
     if found["missing"]:
         console.print(f"No results of {', '.join(found['missing'])}.")
@@ -164,6 +163,11 @@ def print_verdicts(found: dict[str, Any], console: Console) -> None:
 def cells(one: dict[str, Any]) -> tuple[str, str, str, str]:
     """A comparison as a row of a table: what is compared, found, expected, and the verdict on it."""
     return one["what"], text(one["estimate"], one["unit"], one["missing"]), one["expected"], one["verdict"]
+
+
+def gains(entry: dict[str, Any]) -> tuple[str, str]:
+    """What a variant gains over its codec alone, BD-rate and BD-score of the mean, for a row of a table."""
+    return text(entry[RATE]["mean"], "%"), text(entry[SCORE]["mean"], "points")
 
 
 def text(estimate: dict[str, float | None] | None, unit: str, missing: str = "") -> str:

@@ -104,27 +104,27 @@ def test_a_stage_that_fails_elsewhere_leaves_no_old_result_here(running, checkou
     assert read_json(driver / "results/ablations/verdicts.json")["there"] == [f"no-adapter-{SEED}"]
 
 
-def test_variants_that_are_not_committed_are_refused(running, checkouts, working):
+@pytest.mark.parametrize(
+    ("old", "new", "variants", "said"),
+    [
+        (
+            "variants:\n",
+            "variants:\n  k-200: {guidance: {k: 2.0}, adapter_of: full}\n",
+            ["k-200"],
+            "run `python -m pipelines.generate`, commit",
+        ),
+        ("k: 0.75", "k: 0.6", ["no-adapter"], "Other machines have what is committed, which params.yaml is not"),
+    ],
+)
+def test_what_is_not_committed_is_refused(running, checkouts, working, old, new, variants, said):
     driver, _ = checkouts
     params = driver / "params.yaml"
     before = params.read_text()
-    params.write_text(f"{before}  k-200: {{guidance: {{k: 2.0}}, adapter_of: full}}\n")
+    assert old in before
+    params.write_text(before.replace(old, new, 1))
     try:
         with pytest.raises(AssertionError, match="Failed"):
-            run_deployment(running, "ablations/cluster", variants=["k-200"])
+            run_deployment(running, "ablations/cluster", variants=variants)
     finally:
         params.write_text(before)
-    assert "run `python -m pipelines.generate`, commit" in last_words(running)
-
-
-def test_what_is_not_committed_is_refused(running, checkouts, working):
-    driver, _ = checkouts
-    params = driver / "params.yaml"
-    before = params.read_text()
-    params.write_text(before.replace("k: 0.75", "k: 0.6"))
-    try:
-        with pytest.raises(AssertionError, match="Failed"):
-            run_deployment(running, "ablations/cluster", variants=["no-adapter"])
-    finally:
-        params.write_text(before)
-    assert "Other machines have what is committed, which params.yaml is not" in last_words(running)
+    assert said in last_words(running)
