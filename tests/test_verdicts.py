@@ -118,7 +118,8 @@ def test_a_missing_variant_is_named(found):
     add("full", 0.15)
     claim = verdict(results(), settings, "C9")
     assert claim.verdict == MISSING
-    assert [one.missing for one in claim.comparisons] == ["cotam-ft", "cotam-ft", "bridge-d3"]
+    assert [one.missing for one in claim.comparisons] == ["cotam-ft", "cotam-ft", "bridge-d3", "cotam-ft"]
+    assert claim.comparisons[3].expected == "nothing"
     summary = summarise(results(), settings)
     assert "bridge-d3" in summary["missing"] and "full" not in summary["missing"]
 
