@@ -26,7 +26,8 @@ CLIP, LLAVA = PRETRAINED / "clip/micro", PRETRAINED / "mllm/micro-llava"
 @pytest.fixture(scope="module")
 def seen():
     """Pixels of scenes, and what the CLIP says of their patches where an MLLM reads."""
-    pixels = normalised(np.stack([render(sample_scene(seed, "validation")) for seed in range(4)]))
+    scenes = np.stack([render(sample_scene(seed, "validation")) for seed in range(4)])
+    pixels = normalised(torch.from_numpy(scenes))
     clip = CLIPVisionModel.from_pretrained(CLIP, dtype=torch.float32)
     with torch.no_grad():
         return pixels, clip(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
@@ -101,7 +102,7 @@ def test_tiles_and_their_labels_belong_together():
     for seed in range(8):
         scene = sample_scene(seed, "train", "train", 256, 2)
         image = render(scene)
-        views = tiles.cut(image[None], 2)[0]
+        views = tiles.cut(torch.from_numpy(image)[None], 2)[0].numpy()
         patch, whole = tiles.labels(scene)
         assert views.shape == (5, 128, 128, 3) and patch.shape[:2] == (5, 64)
         assert np.array_equal(views[1], image[:128, 128:]) and np.array_equal(views[2], image[128:, :128])

@@ -52,14 +52,17 @@ def align(
     shown = [list(IMAGE_CLASSES).index(name) for name in list(LABEL_WORDS)[len(PATCH_CLASSES) :]]
     tokens = patch_labels_Nnk.shape[1]
     ids = word_ids()
-    words = [torch.tensor([ids[word] for word in said]) for said in LABEL_WORDS.values()]
-    weights = [torch.tensor([0.1 if word == "no" else 1.0 for word in said]) for said in LABEL_WORDS.values()]
+    device = features_NTD.device
+    words = [torch.tensor([ids[word] for word in said], device=device) for said in LABEL_WORDS.values()]
+    weights = [
+        torch.tensor([0.1 if word == "no" else 1.0 for word in said], device=device) for said in LABEL_WORDS.values()
+    ]
     optimizer = torch.optim.Adam([*projector.parameters(), embed.weight], lr=2e-3)
     for step in range(1, steps + 1):
         picks = rng.integers(0, len(features_NTD), BATCH)
         whole_Bnk = np.repeat(image_labels_Nm[picks][:, None, shown], tokens, 1)
-        targets = torch.from_numpy(np.concatenate([patch_labels_Nnk[picks], whole_Bnk], 2)).long()
-        seen_ND = family.project(features_NTD[torch.from_numpy(picks)].float()).flatten(0, 1)
+        targets = torch.from_numpy(np.concatenate([patch_labels_Nnk[picks], whole_Bnk], 2)).long().to(device)
+        seen_ND = family.project(features_NTD[torch.from_numpy(picks).to(device)].float()).flatten(0, 1)
         loss, right = 0.0, []
         for target, word, weight in zip(targets.flatten(0, 1).T, words, weights, strict=True):
             scores = seen_ND @ embed.weight[word].T
@@ -71,7 +74,7 @@ def align(
         optimizer.zero_grad()
         if step % 100 == 0 or step == steps:
             shares = " ".join(f"{name} {share:.2f}" for name, share in zip(LABEL_WORDS, right, strict=True))
-            print(f"align {step}/{steps} loss {float(loss):.3f} {shares}", flush=True)
+            print(f"align {step}/{steps} loss {float(loss.detach()):.3f} {shares}", flush=True)
 
 
 @torch.no_grad()

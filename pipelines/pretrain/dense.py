@@ -32,13 +32,14 @@ class DenseLoss(nn.Module):
         Labels are int64; an IGNORED one counts for neither.
         """
         scores = self.patch(self.norm(tokens_BND)).float().split(list(PATCH_TARGETS.values()), -1)
-        places = torch.cartesian_prod(torch.arange(GRID), torch.arange(GRID)).expand(len(tokens_BND), -1, -1)
+        rows = torch.arange(GRID, device=tokens_BND.device)
+        places = torch.cartesian_prod(rows, rows).expand(len(tokens_BND), -1, -1)
         whole = image_labels_Bm[:, None].expand(-1, tokens_BND.shape[1], -1)
         targets = torch.cat([patch_labels_BNk, places, whole], -1).flatten(0, 1).T
         loss, right = 0.0, []
         for name, score, target in zip(PATCH_TARGETS, scores, targets, strict=True):
             score = score.flatten(0, 1)
-            weight, named = torch.ones(score.shape[-1]), torch.ones_like(target, dtype=torch.bool)
+            weight, named = score.new_ones(score.shape[-1]), torch.ones_like(target, dtype=torch.bool)
             if name in PATCH_CLASSES:
                 weight[0], named = 0.25, target > 0
             read = F.cross_entropy(score, target, weight=weight, ignore_index=IGNORED)

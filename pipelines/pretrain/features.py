@@ -12,7 +12,7 @@ from components.mllm.visual import Kind
 from components.progress import track
 from pipelines.pretrain.material import Material
 
-VIEWS_AT_ONCE = 50
+VIEWS_AT_ONCE, VIEWS_ON_GPU = 50, 1000
 
 
 @torch.no_grad()
@@ -21,20 +21,21 @@ def features(family: Family, folder: Path, material: Material, count: int) -> np
 
     The views of a clip are its frames.
     """
-    what = f"{type(family).__name__.lower()}-{_digest(family)}.features"
+    device = next(family.tower.model.parameters()).device
+    what = f"{type(family).__name__.lower()}-{_digest(family)}-{device.type}.features"  # bfloat16 rounds its own way
     path = material.made_of(folder, what, __name__, ".npy")
     if path.exists() and len(kept := np.load(path, mmap_mode="r")) >= count:
         return kept[:count]
     kind = Kind.VIDEO if material.frames else Kind.IMAGE
     images, framing = material.pixels(folder), family.framing(kind, (material.size, material.size))
     tower, layer, found = family.tower, family.tower.feature_layer, []
-    at_once = max(VIEWS_AT_ONCE // max(material.frames, 1), 1)
+    at_once = max((VIEWS_AT_ONCE if device.type == "cpu" else VIEWS_ON_GPU) // max(material.frames, 1), 1)
     tower.bf16 = True
     for start in track(range(0, count, at_once), f"features of {material.name}"):
-        shown = torch.from_numpy(np.array(images[start : min(start + at_once, count)]))
+        shown = torch.from_numpy(np.array(images[start : min(start + at_once, count)])).to(device)
         views_PV3hw = framing.pixels(shown.flatten(0, -4).permute(0, 3, 1, 2))  # of pictures: scenes, or frames
         states = tower.hidden_states(tower.patch_embed(views_PV3hw.flatten(0, 1)), {layer})[layer]
-        found.append(states.unflatten(0, (len(shown), -1)).half().numpy())
+        found.append(states.unflatten(0, (len(shown), -1)).half().cpu().numpy())
     tower.bf16 = False
     with atomic_file(path) as temporary, open(temporary, "wb") as file:
         np.save(file, np.concatenate(found))
@@ -45,5 +46,5 @@ def _digest(family: Family) -> str:
     """Of the tower's weights: another tower has other features."""
     digest = hashlib.sha256()
     for name, value in sorted(family.tower.model.state_dict().items()):
-        digest.update(name.encode() + value.half().numpy().tobytes())
+        digest.update(name.encode() + value.half().cpu().numpy().tobytes())
     return digest.hexdigest()[:8]

@@ -78,7 +78,7 @@ def word_ids() -> dict[str, int]:
 
 
 def lessons(
-    folder: Path, material: Material, scenes: int, count: int, ids: Mapping[str, int], processes: int = 2
+    folder: Path, material: Material, scenes: int, count: int, ids: Mapping[str, int], processes: int
 ) -> np.ndarray:
     """`count` lessons of each of the first scenes: int16 (scenes, 3, count, LENGTH) of tokens, answers, marks.
 

@@ -103,7 +103,7 @@ def kept(path: Path, work: Callable[[int], tuple[np.ndarray, ...]], count: int, 
             columns = [stored[name] for name in sorted(stored)]
         if len(columns[0]) >= count:
             return [column[:count] for column in columns]
-    with Pool(processes) as pool:
+    with Pool(min(processes, count)) as pool:
         rows = pool.map(work, range(count), chunksize=100)
     columns = [np.stack(column) for column in zip(*rows, strict=True)]
     made: dict[str, Any] = {str(number): column for number, column in enumerate(columns)}

@@ -54,7 +54,9 @@ def packed_mask(packed: Packed, length: int) -> tuple[torch.Tensor, torch.Tensor
     owners_BL, places_BL = packed.owners, packed.places
     prefix = owners_BL.new_zeros(len(owners_BL), length)
     owner_BS = torch.cat([prefix, owners_BL.where(owners_BL > 0, -1)], 1)
-    steps = torch.arange(owner_BS.shape[1])
+    steps = torch.arange(owner_BS.shape[1], device=owner_BS.device)
     allowed_BSS = (steps[:, None] >= steps) & ((owner_BS[:, None] == 0) | (owner_BS[:, :, None] == owner_BS[:, None]))
-    mask_BSS = torch.zeros(allowed_BSS.shape).masked_fill(~allowed_BSS, torch.finfo(torch.float32).min)
+    mask_BSS = torch.zeros_like(allowed_BSS, dtype=torch.float32).masked_fill(
+        ~allowed_BSS, torch.finfo(torch.float32).min
+    )
     return mask_BSS[:, None], torch.cat([prefix + steps[:length], places_BL + length], 1)

@@ -1,6 +1,8 @@
 """What the trainings here share: common arguments, the learning rate over time, a line of progress, float16 weights."""
 
 import argparse
+import os
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +22,30 @@ def parsed(parser: argparse.ArgumentParser, rate: float) -> argparse.Namespace:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     return args
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option of those that can also be trained on a GPU."""
+    parser.add_argument("--device", type=_there, choices=("cpu", "cuda"), default="cpu", help="(default: %(default)s)")
+
+
+def _there(device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError("there is no GPU that PyTorch can use; without it the CPU trains")
+    return device
+
+
+def cores() -> int:
+    """How many this process may use: for what is made in several processes before training."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def held(array: np.ndarray, device: torch.device) -> Tensor:
+    """An array that batches are picked from: where it lies, or whole in a GPU's memory, which picks faster."""
+    # Arrays on disk are mapped for reading alone; nothing here writes into them.
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
+        tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.to(device)
 
 
 def learning_rate(highest: float, spent: float) -> float:

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as tvF
 
@@ -18,21 +19,15 @@ READABLE = 0.6
 """Share of a text's width and height that a tile must show for the text to be in it."""
 
 
-def cut(images_BHW3: np.ndarray, detail: int) -> np.ndarray:
+def cut(images_BHW3: Tensor, detail: int) -> Tensor:
     """Scenes -> their tiles, row by row, and the whole behind them: uint8 (B, V, h, h, 3); an ordinary one is whole."""
     if detail == 1:
         return images_BHW3[:, None]
     side = images_BHW3.shape[1] // detail
-    count = len(images_BHW3)
-    tiles = images_BHW3.reshape(count, detail, side, detail, side, 3).transpose(0, 1, 3, 2, 4, 5)
-    small = tvF.resize(
-        torch.from_numpy(np.ascontiguousarray(images_BHW3.transpose(0, 3, 1, 2))),
-        [side, side],
-        interpolation=InterpolationMode.BICUBIC,
-        antialias=True,
-    )
-    whole = small.numpy().transpose(0, 2, 3, 1)
-    return np.concatenate([tiles.reshape(count, -1, side, side, 3), whole[:, None]], 1)
+    tiles = images_BHW3.unflatten(2, (detail, side)).unflatten(1, (detail, side)).transpose(2, 3)
+    images_B3HW = images_BHW3.permute(0, 3, 1, 2).contiguous()
+    whole = tvF.resize(images_B3HW, [side, side], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return torch.cat([tiles.flatten(1, 2), whole.permute(0, 2, 3, 1)[:, None]], 1)
 
 
 def labels(scene: Scene, grid: int = GRID) -> tuple[np.ndarray, np.ndarray]:

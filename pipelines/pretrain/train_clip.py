@@ -79,12 +79,14 @@ def image_processor() -> CLIPImageProcessor:
     return CLIPImageProcessor(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE})
 
 
-def normalised(images: np.ndarray) -> torch.Tensor:
+def normalised(images: torch.Tensor) -> torch.Tensor:
     """What that processor makes of scenes of its own size: uint8 (B, SIDE, SIDE, 3) to float32 (B, 3, SIDE, SIDE)."""
     processor = image_processor()
-    mean = torch.tensor(processor.image_mean).view(1, 3, 1, 1) * 255
-    std = torch.tensor(processor.image_std).view(1, 3, 1, 1) * 255
-    return (torch.from_numpy(images).permute(0, 3, 1, 2).float() - mean) / std
+    mean, std = (
+        torch.tensor(values, device=images.device).view(1, 3, 1, 1) * 255
+        for values in (processor.image_mean, processor.image_std)
+    )
+    return (images.permute(0, 3, 1, 2).float() - mean) / std
 
 
 class Whitened(nn.Module):
@@ -164,7 +166,7 @@ def batches(arrays: list[Scenes], batch: int, seed: int):
         for start in range(0, len(order) - batch + 1, batch):
             picks = order[start : start + batch]
             rows = [(arrays[owners[i]], places[i]) for i in picks]
-            pixels = normalised(np.stack([a[0][p] for a, p in rows]))
+            pixels = normalised(torch.from_numpy(np.stack([a[0][p] for a, p in rows])))
             patch, image = (torch.from_numpy(np.stack([a[n][p] for a, p in rows])).long() for n in (1, 2))
             yield pixels, patch, image, torch.stack([a[3][p] for a, p in rows])
 

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -34,6 +34,8 @@ from components.codec.natural import natural_images
 from components.codec.start import start_from_principal_components
 from components.codec.transforms import VariableRate
 from components.files import atomic_dir, write_json
+from pipelines.pretrain.passes import Passes, Step
+from pipelines.pretrain.running import add_device
 
 Drawn = TypeVar("Drawn")
 
@@ -103,20 +105,17 @@ def draw_maps(rng: np.random.Generator, qualities: list[int], batch: int, size: 
     return torch.from_numpy(maps).long()
 
 
-@dataclass
-class Step:
-    """What one pass measured; per image where it says B."""
-
-    loss: Tensor
-    mse_B: Tensor
-    bpp_B: Tensor
+@cache
+def _prices(lambdas: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Every quality's lambda and weight, (Q,) each. Kept: a graph cannot record a copy from the host."""
+    lambdas_Q = torch.tensor(lambdas, device=device)
+    return lambdas_Q, (lambdas_Q / lambdas_Q[0]) ** -BALANCE
 
 
 def rate_distortion(model: VariableRate, x_B3HW: Tensor, maps_BHW: Tensor) -> Step:
     """Forward pass and loss."""
     out = model(x_B3HW, maps_BHW)
-    lambdas = torch.tensor(model.config.lambdas, device=x_B3HW.device)
-    weight = (lambdas / lambdas[0]) ** -BALANCE
+    lambdas, weight = _prices(tuple(model.config.lambdas), x_B3HW.device)
     pixels = x_B3HW.shape[-2] * x_B3HW.shape[-1]
 
     error_BHW = (out["x_hat"] - x_B3HW).square().mean(1)
@@ -265,6 +264,7 @@ def train(args: argparse.Namespace) -> None:
         places = pictures.draw(rng, args.natural, args.batch)
         return places, draw_maps(rng, qualities, args.batch, pictures.side // STRIDE, args.maps)
 
+    passes = Passes(model, rate_distortion)
     meter, began, before = Meter(len(model.config.lambdas)), time.monotonic(), run.seconds
     for places, drawn_maps_BHW in ahead(draw, run.step):
         progress = run.step / args.steps if args.steps else run.seconds / 60 / args.minutes
@@ -274,9 +274,7 @@ def train(args: argparse.Namespace) -> None:
             group["lr"] = learning_rate(args.rate, progress, run.step)
         torch.manual_seed(args.seed * 1_000_003 + run.step)
         x_B3HW, maps_BHW = pictures.cut(places), drawn_maps_BHW.to(args.device)
-        step = rate_distortion(model, x_B3HW, maps_BHW)
-        run.optimizer.zero_grad(set_to_none=True)
-        step.loss.backward()
+        step = passes(x_B3HW, maps_BHW)
         run.update()
         run.seconds = before + time.monotonic() - began
         meter.add(drawn_maps_BHW, step)
@@ -311,7 +309,7 @@ def main() -> None:
     parser.add_argument("--maps", type=float, default=0.3, help="share of images with a map of qualities")
     parser.add_argument("--every", type=int, default=100, help="print a line every so many steps")
     parser.add_argument("--float32", action="store_true", help="no bfloat16 anywhere (for CPUs without it)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: %(default)s)")
+    add_device(parser)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)
     train(parser.parse_args())

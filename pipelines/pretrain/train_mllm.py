@@ -38,7 +38,7 @@ from pipelines.pretrain.lessons import lessons
 from pipelines.pretrain.material import Material, view_labels
 from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import Packed, pack, packed_mask
-from pipelines.pretrain.running import learning_rate, means, parsed, save_half
+from pipelines.pretrain.running import add_device, cores, learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import IGNORED
 from pipelines.pretrain.warm_start import start_language, start_projector
 
@@ -77,9 +77,9 @@ class Lesson(nn.Module):
         """What stands before a question: the prompt's head with the image or the frames in it, (B, S, E)."""
         placeholder = self.family[0].placeholder(self.processor, visual, shown_BPE.shape[1])
         head, tail = self.prompts.ids("", visual.kind, (placeholder,))
-        ids = torch.tensor([*head, *tail[: tail.index(self.asked)]])
+        ids = torch.tensor([*head, *tail[: tail.index(self.asked)]], device=shown_BPE.device)
         prefix_BSE = self.model.get_input_embeddings()(ids).expand(len(shown_BPE), -1, -1).clone()
-        places = torch.isin(ids, torch.tensor(sorted(self.prompts.placeholder_ids)))
+        places = torch.isin(ids, torch.tensor(sorted(self.prompts.placeholder_ids), device=ids.device))
         prefix_BSE[:, places] = shown_BPE.to(prefix_BSE.dtype)
         return prefix_BSE
 
@@ -108,7 +108,8 @@ class Lesson(nn.Module):
         scores = model.lm_head(hidden[asked]).float()
         answer_loss = F.cross_entropy(scores, packed.answers[asked])
         mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), packed.marks[marked])
-        question = (packed.owners + torch.arange(count)[:, None] * (QUESTIONS + 1))[asked]
+        first = torch.arange(count, device=asked.device)[:, None] * (QUESTIONS + 1)
+        question = (packed.owners + first)[asked]
         wrong = torch.bincount(question[scores.argmax(-1) != packed.answers[asked]], minlength=int(question.max()) + 1)
         right = (wrong[question.unique()] == 0).float().mean()
         return answer_loss + 0.5 * mark_loss, torch.stack([answer_loss, mark_loss, right]).detach()
@@ -145,7 +146,8 @@ def groups(args: argparse.Namespace, family: Family, processor: Any, accelerator
         mine = slice(accelerator.process_index, count, accelerator.num_processes)
         with accelerator.local_main_process_first():
             seen = torch.from_numpy(np.array(features(family, args.scenes, material, count)[mine]))
-            taught = lessons(args.scenes, material, count, QUESTIONS, ids)[mine]
+            taught = lessons(args.scenes, material, count, QUESTIONS, ids, cores())[mine]
+        seen = seen.to(accelerator.device)  # where it is picked from: a GPU holds all of it
         found.append(Group(material, seen, taught, np.empty(0, np.int64)))
     return found
 
@@ -162,7 +164,7 @@ def aligned(args: argparse.Namespace, family: Family, material: list[Group], acc
 
 def _labels(args: argparse.Namespace, group: Group, grid: int, accelerator: Accelerator) -> tuple[Any, Any]:
     with accelerator.local_main_process_first():
-        patch, image = view_labels(args.scenes, group.material, len(group.material.pixels(args.scenes)), grid, 2)
+        patch, image = view_labels(args.scenes, group.material, len(group.material.pixels(args.scenes)), grid, cores())
     mine = slice(accelerator.process_index, None, accelerator.num_processes)
     count = len(group.features_NVTD)
     return patch[mine][:count, 0], image[mine][:count, 0]
@@ -170,10 +172,10 @@ def _labels(args: argparse.Namespace, group: Group, grid: int, accelerator: Acce
 
 def train(args: argparse.Namespace) -> None:
     """Train and write a model's folder with its processor, in float16."""
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    accelerator = Accelerator(cpu=args.device == "cpu", mixed_precision="bf16")
     torch.manual_seed(args.seed)
     model, processor = started(args)
-    family = family_of(model, processor)
+    family = family_of(model.to(accelerator.device), processor)
     material = groups(args, family, processor, accelerator)
     if args.llava and not args.base:
         start_projector(model, args.llava, material[0].features_NVTD[:200, 0])
@@ -192,8 +194,9 @@ def train(args: argparse.Namespace) -> None:
         picks = group.draw(share, rng)
         for settings in optimizer.param_groups:
             settings["lr"] = learning_rate(args.rate, spent)
-        seen = group.features_NVTD[torch.from_numpy(picks)].float()
-        loss, figures = lesson(seen, pack(group.lessons_N3QL[picks], rng), group.material)
+        seen = group.features_NVTD[torch.from_numpy(picks).to(accelerator.device)].float()
+        packed = Packed(*(part.to(accelerator.device) for part in pack(group.lessons_N3QL[picks], rng)))
+        loss, figures = lesson(seen, packed, group.material)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
         optimizer.step()
@@ -201,7 +204,8 @@ def train(args: argparse.Namespace) -> None:
         recent.append((figures, group.material.name))
         step += 1
         # All ranks must take one view of the clock, or their learning rates and so their weights would part.
-        spent = float(broadcast(torch.tensor((time.time() - began) / 60 / args.minutes)))
+        share_spent = torch.tensor((time.time() - began) / 60 / args.minutes, device=accelerator.device)
+        spent = float(broadcast(share_spent))
         if accelerator.is_main_process and (step % 50 == 0 or spent >= 1):
             said = f"step {step}"
             for name in sorted({name for _, name in recent}):
@@ -233,6 +237,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--align", type=int, default=600, help="steps of the projector alone, first")
     parser.add_argument("--batch", type=int, default=32, help="images of all processes, about six questions each")
+    add_device(parser)
     train(parsed(parser, rate=1.5e-3))
 
 

@@ -21,7 +21,7 @@ from transformers import CLIPVisionModel, PreTrainedModel
 from components.scenes.world import STYLES
 from pipelines.pretrain.dense import PATCH_TARGETS, DenseLoss
 from pipelines.pretrain.material import Material, view_labels
-from pipelines.pretrain.running import learning_rate, means, parsed, save_half
+from pipelines.pretrain.running import add_device, cores, held, learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import cut
 from pipelines.pretrain.train_clip import image_processor, normalised
 from pipelines.pretrain.warm_start import TOWERS, tower_from_clip
@@ -69,27 +69,27 @@ def tower_patches(tower: PreTrainedModel) -> int:
     return (side // patch) ** 2
 
 
-def batches(folder: Path, images: int, detail: int, count: int, seed: int) -> Iterator[Batch]:
-    """Endless batches of `count` ordinary scenes, as many tiles, and as many wholes that are made small."""
-    rng = np.random.default_rng(seed)
+def batches(args: argparse.Namespace, device: torch.device) -> Iterator[Batch]:
+    """Endless batches of `args.batch` ordinary scenes, as many tiles, and as many wholes that are made small."""
+    rng = np.random.default_rng(args.seed)
     sources = []
     for style in STYLES:
-        for one in (1, detail):
+        for one in (1, args.detail):
             material = Material(style, one)
-            pixels = material.pixels(folder)[:images]
-            sources.append((one, pixels, view_labels(folder, material, len(pixels))))
+            pixels = material.pixels(args.scenes)[: args.images]
+            labels = view_labels(args.scenes, material, len(pixels), processes=cores())
+            sources.append((one, held(pixels, device), [held(column, device) for column in labels]))
     while True:
         parts = []
         for one, pixels, (patch_labels, image_labels) in sources:
-            picks = np.sort(rng.integers(0, len(pixels), count // len(STYLES)))
+            picks = torch.from_numpy(rng.integers(0, len(pixels), args.batch // len(STYLES))).sort()[0].to(device)
             views = cut(pixels[picks], one)
             whole = views.shape[1] - 1
             for view in {whole, int(rng.integers(0, max(1, whole)))}:
-                known = np.full(len(picks), one == 1 or view != whole)
+                known = torch.full((len(picks),), one == 1 or view != whole, device=device)
                 parts.append((views[:, view], patch_labels[picks, view], image_labels[picks, view], known))
-        pixels, patch, image, known = (np.concatenate(column) for column in zip(*parts, strict=True))
-        targets = (torch.from_numpy(labels).long() for labels in (patch, image))
-        yield normalised(pixels), *targets, torch.from_numpy(known)
+        pixels, patch, image, known = (torch.cat(column) for column in zip(*parts, strict=True))
+        yield normalised(pixels), patch.long(), image.long(), known
 
 
 def train(args: argparse.Namespace) -> None:
@@ -99,7 +99,8 @@ def train(args: argparse.Namespace) -> None:
     tower = tower_from_clip(args.kind, args.clip)
     if args.base:
         tower.load_state_dict(type(tower).from_pretrained(args.base, dtype=torch.float32).state_dict())
-    lesson = Lesson(tower, clip)
+    device = torch.device(args.device)
+    lesson = Lesson(tower.to(device), clip.to(device)).to(device)
     heads, body = list(lesson.dense.parameters()), list(tower.parameters())
     optimizer = torch.optim.AdamW(
         [{"params": body, "scale": 1.0}, {"params": heads, "scale": HEAD_RATE}], weight_decay=0.05, betas=(0.9, 0.98)
@@ -107,13 +108,13 @@ def train(args: argparse.Namespace) -> None:
     if not args.minutes:
         write(tower, args.output)
         return
-    material = batches(args.scenes, args.images, args.detail, args.batch, args.seed)
+    material = batches(args, device)
+    batch = next(material)  # the first is there when labels have been made, which is not training
     recent, step, spent, began = [], 0, 0.0, time.time()
     while spent < 1:
-        batch = next(material)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(args.rate, spent) * group["scale"]
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             loss, figures = lesson(*batch, reading=spent > HEADS_ALONE)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*body, *heads], 1.0)
@@ -121,6 +122,7 @@ def train(args: argparse.Namespace) -> None:
         optimizer.zero_grad(set_to_none=True)
         recent.append(figures)
         step += 1
+        batch = next(material)
         spent = (time.time() - began) / 60 / args.minutes
         if step % 50 == 0 or spent >= 1:
             line = means(("likeness", "dense", *PATCH_TARGETS), recent)
@@ -145,6 +147,7 @@ def main() -> None:
     parser.add_argument("--detail", type=int, default=2, help="of the scenes that are cut into tiles")
     parser.add_argument("--minutes", type=float, default=60, help="0: write it as it starts")
     parser.add_argument("--batch", type=int, default=32, help="ordinary scenes, tiles and wholes, so many of each")
+    add_device(parser)
     train(parsed(parser, rate=2e-4))
 
 
