@@ -31,14 +31,17 @@ def claims_table(found: dict[str, Any]) -> str:
 
 
 def variants_table(found: dict[str, Any]) -> str:
-    """Markdown: a row per variant that was measured."""
+    """Markdown: a row per variant that was measured; where it was trained several times, each training's BD-rate."""
     lines = [
-        "| variant | seeds | BD-rate of the mean score against the codec alone | points at equal rate |",
-        "| --- | --- | ---: | ---: |",
+        "| variant | seeds | BD-rate of the mean score against the codec alone | of each seed | points at equal rate |",
+        "| --- | --- | ---: | ---: | ---: |",
     ]
     for name, entry in found["variants"].items():
         if entry["bd_rate"]:
-            lines.append(f"| `{name}` | {', '.join(map(str, entry['seeds']))} | {' | '.join(gains(entry))} |")
+            rate, points = gains(entry)
+            seeds = entry.get("by_seed", {}).values()
+            each = ", ".join(f"{one['bd_rate']['mean']['value']:+.1f}" for one in seeds if one["bd_rate"])
+            lines.append(f"| `{name}` | {', '.join(map(str, entry['seeds']))} | {rate} | {each} | {points} |")
     return "\n".join(lines)
 
 
