@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from components.errors import CotamError
+from components.evaluation.variant_results import RATE
 from components.files import atomic_file, read_json
 from components.paths import ROOT
 from components.reporting.ablation_summary import cells, gains
@@ -37,10 +38,10 @@ def variants_table(found: dict[str, Any]) -> str:
         "| --- | --- | ---: | ---: | ---: |",
     ]
     for name, entry in found["variants"].items():
-        if entry["bd_rate"]:
+        if entry[RATE]:
             rate, points = gains(entry)
-            seeds = entry.get("by_seed", {}).values()
-            each = ", ".join(f"{one['bd_rate']['mean']['value']:+.1f}" for one in seeds if one["bd_rate"])
+            seeds = entry["by_seed"].values()
+            each = ", ".join(f"{one[RATE]['mean']['value']:+.1f}" for one in seeds if one[RATE])
             lines.append(f"| `{name}` | {', '.join(map(str, entry['seeds']))} | {rate} | {each} | {points} |")
     return "\n".join(lines)
 

@@ -32,6 +32,7 @@ from benchmarks.speed_sides import QUALITIES, compressai_ways, prepare
 from benchmarks.speed_stages import spend, watch_ours, watch_theirs
 from benchmarks.speed_summary import WAYS, middle, summarize
 from components import config
+from components.cores import cores
 from components.environment import be_quiet, use_threads
 from components.progress import track
 
@@ -216,7 +217,7 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3, help="how often every picture is timed")
     parser.add_argument("--cold", type=int, default=3, help="pairs of cold starts, each way and quality")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="(default: all processors)")
+    parser.add_argument("--threads", type=int, default=cores(), help="(default: all processors)")
     parser.add_argument("--json", action="store_true", help="report as JSON")
     args = parser.parse_args()
     be_quiet()

@@ -61,15 +61,14 @@ def test_a_siglip_learns_and_a_onevision_learns_behind_it(command, scenes, tmp_p
             "--device", device, "--output", tower)  # fmt: skip
     learned = SiglipVisionModel.from_pretrained(tower, dtype=torch.float16).state_dict()
     start = tower_from_clip("siglip", CLIP).half().state_dict()
-    assert learned.keys() == start.keys() and any(not torch.equal(learned[name], start[name]) for name in start)
+    assert learned.keys() == start.keys() and not same(learned, start)
 
     command(train_mllm, "onevision", "--tower", tower, "--llava", LLAVA, "--scenes", scenes, "--details", 1, 2,
             "--clips", 2, "--minutes", MOMENT, "--batch", 4, "--device", device, "--output", mllm)  # fmt: skip
-    found = load_mllm(mllm).model.model
-    seen = found.vision_tower.state_dict()
-    assert all(torch.equal(seen[name].half(), value) for name, value in learned.items())  # it was frozen
-    assert projector_of(found).keys() == projector_of(load_mllm(LLAVA).model.model).keys()
-    assert not same(projector_of(found), projector_of(load_mllm(LLAVA).model.model))
+    found, before = (load_mllm(folder).model.model for folder in (mllm, LLAVA))
+    assert same(learned, found.vision_tower.state_dict())  # it was frozen
+    projector, start = (one.multi_modal_projector.state_dict() for one in (found, before))
+    assert projector.keys() == start.keys() and not same(projector, start)
 
 
 @DEVICES
@@ -78,10 +77,6 @@ def test_a_projector_that_knows_nothing_is_aligned_first(command, scenes, tmp_pa
             "--device", device, "--output", tmp_path / "llava")  # fmt: skip
     assert "align 3/3" in capsys.readouterr().out
     load_mllm(tmp_path / "llava")
-
-
-def projector_of(model) -> dict[str, torch.Tensor]:
-    return model.multi_modal_projector.state_dict()
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -109,6 +104,14 @@ def test_a_codec_goes_on_from_another(command, scenes, tmp_path, device):
     assert decoded.image.shape == image.shape
 
 
+def drawn(seed: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pictures and maps of qualities; the noise of a pass over them is the seed's too."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    x_B3HW = torch.rand(2, 3, 64, 64, generator=generator)
+    return x_B3HW.to(device), torch.randint(0, 10, (2, 4, 4), generator=generator).to(device)
+
+
 def gradients_of(device: str, passes: int, codec: Path = ELIC, fast: bool = False, recorded: bool = True) -> list:
     """Of a codec's loss on some pictures, in the last of several passes."""
     model = load_codec(codec).train().to(device)
@@ -116,11 +119,7 @@ def gradients_of(device: str, passes: int, codec: Path = ELIC, fast: bool = Fals
     step = Passes(model, train_codec.rate_distortion)
     step.refused = not recorded
     for seed in range(passes):
-        generator = torch.Generator().manual_seed(seed)
-        x_B3HW = torch.rand(2, 3, 64, 64, generator=generator).to(device)
-        maps_BHW = torch.randint(0, 10, (2, 4, 4), generator=generator).to(device)
-        torch.manual_seed(seed)
-        step(x_B3HW, maps_BHW)
+        step(*drawn(seed, device))
     assert (step.graph is not None) == (device == "cuda" and recorded)
     return [parameter.grad.cpu().clone() for parameter in model.parameters()]
 
@@ -128,11 +127,7 @@ def gradients_of(device: str, passes: int, codec: Path = ELIC, fast: bool = Fals
 def test_passes_do_not_add_up():
     """Gradients are those of the last batch alone."""
     model = load_codec(ELIC).train()
-    generator = torch.Generator().manual_seed(1)
-    x_B3HW = torch.rand(2, 3, 64, 64, generator=generator)
-    maps_BHW = torch.randint(0, 10, (2, 4, 4), generator=generator)
-    torch.manual_seed(1)
-    train_codec.rate_distortion(model, x_B3HW, maps_BHW).loss.backward()
+    train_codec.rate_distortion(model, *drawn(1, "cpu")).loss.backward()
     for found, parameter in zip(gradients_of("cpu", 2), model.parameters(), strict=True):
         torch.testing.assert_close(found, parameter.grad)
 

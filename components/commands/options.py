@@ -1,8 +1,9 @@
 """Options that several commands share, described once."""
 
 import argparse
-import os
 from collections.abc import Callable
+
+from components.cores import cores
 
 CODEC = "pretrained/codec/elic-micro"
 
@@ -54,7 +55,7 @@ def add_workers(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "--workers",
         type=at_least(1),
-        default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        default=cores(),
         metavar="N",
         help=f"{what} (default: one per processor, here %(default)s)",
     )

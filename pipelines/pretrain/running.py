@@ -1,7 +1,6 @@
 """What the trainings here share: common arguments, the learning rate over time, a line of progress, float16 weights."""
 
 import argparse
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,11 +32,6 @@ def _there(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         raise argparse.ArgumentTypeError("there is no GPU that PyTorch can use; without it the CPU trains")
     return device
-
-
-def cores() -> int:
-    """How many this process may use: for what is made in several processes before training."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def held(array: np.ndarray, device: torch.device) -> Tensor:

@@ -26,6 +26,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from components.cores import cores
 from components.evaluation.clips import FRAMES
 from components.mllm import FAMILIES
 from components.mllm.family import Family
@@ -38,7 +39,7 @@ from pipelines.pretrain.lessons import lessons
 from pipelines.pretrain.material import Material, view_labels
 from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import Packed, pack, packed_mask
-from pipelines.pretrain.running import add_device, cores, learning_rate, means, parsed, save_half
+from pipelines.pretrain.running import add_device, learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import IGNORED
 from pipelines.pretrain.warm_start import start_language, start_projector
 

@@ -18,15 +18,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPVisionModel, PreTrainedModel
 
+from components.cores import cores
 from components.scenes.world import STYLES
 from pipelines.pretrain.dense import PATCH_TARGETS, DenseLoss
 from pipelines.pretrain.material import Material, view_labels
-from pipelines.pretrain.running import add_device, cores, held, learning_rate, means, parsed, save_half
+from pipelines.pretrain.running import add_device, held, learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import cut
 from pipelines.pretrain.train_clip import image_processor, normalised
 from pipelines.pretrain.warm_start import TOWERS, tower_from_clip
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
+Source = tuple[int, Tensor, list[Tensor]]
+"""Scenes to pick from: their detail, their pixels, and the labels of their patches and of the images."""
 HEADS_ALONE = 0.2  # of the time, in which the read-outs learn to read the tower as it is
 HEAD_RATE = 8  # the read-outs start from nothing and learn so much faster than the tower
 
@@ -69,20 +72,26 @@ def tower_patches(tower: PreTrainedModel) -> int:
     return (side // patch) ** 2
 
 
-def batches(args: argparse.Namespace, device: torch.device) -> Iterator[Batch]:
-    """Endless batches of `args.batch` ordinary scenes, as many tiles, and as many wholes that are made small."""
-    rng = np.random.default_rng(args.seed)
-    sources = []
+def sources(args: argparse.Namespace, device: torch.device) -> list[Source]:
+    """Ordinary and detailed scenes of every style."""
+    found = []
     for style in STYLES:
         for one in (1, args.detail):
             material = Material(style, one)
             pixels = material.pixels(args.scenes)[: args.images]
             labels = view_labels(args.scenes, material, len(pixels), processes=cores())
-            sources.append((one, held(pixels, device), [held(column, device) for column in labels]))
+            found.append((one, held(pixels, device), [held(column, device) for column in labels]))
+    return found
+
+
+def batches(scenes: list[Source], count: int, seed: int) -> Iterator[Batch]:
+    """Endless batches of `count` ordinary scenes, as many tiles, and as many wholes that are made small."""
+    rng = np.random.default_rng(seed)
     while True:
         parts = []
-        for one, pixels, (patch_labels, image_labels) in sources:
-            picks = torch.from_numpy(rng.integers(0, len(pixels), args.batch // len(STYLES))).sort()[0].to(device)
+        for one, pixels, (patch_labels, image_labels) in scenes:
+            device = pixels.device
+            picks = torch.from_numpy(rng.integers(0, len(pixels), count // len(STYLES))).sort()[0].to(device)
             views = cut(pixels[picks], one)
             whole = views.shape[1] - 1
             for view in {whole, int(rng.integers(0, max(1, whole)))}:
@@ -108,10 +117,10 @@ def train(args: argparse.Namespace) -> None:
     if not args.minutes:
         write(tower, args.output)
         return
-    material = batches(args, device)
-    batch = next(material)  # the first is there when labels have been made, which is not training
+    material = batches(sources(args, device), args.batch, args.seed)
     recent, step, spent, began = [], 0, 0.0, time.time()
     while spent < 1:
+        batch = next(material)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(args.rate, spent) * group["scale"]
         with torch.autocast(device.type, torch.bfloat16):
@@ -122,7 +131,6 @@ def train(args: argparse.Namespace) -> None:
         optimizer.zero_grad(set_to_none=True)
         recent.append(figures)
         step += 1
-        batch = next(material)
         spent = (time.time() - began) / 60 / args.minutes
         if step % 50 == 0 or spent >= 1:
             line = means(("likeness", "dense", *PATCH_TARGETS), recent)

@@ -1,7 +1,9 @@
 """Waiting for flow runs, of a real server: all in one question, those that end, and those that are deleted."""
 
 import threading
+from uuid import uuid4
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -49,12 +51,8 @@ def test_each_waits_for_its_own(running, monkeypatch):
     assert not waiting._waited_for and not waiting._ended
 
 
-def test_a_server_that_is_gone_is_an_error_for_who_waits(monkeypatch):
-    def gone():
-        raise ConnectionError("nobody there")
-
-    monkeypatch.setattr(waiting, "_asked", 0.0)
-    monkeypatch.setattr(waiting, "_ask", gone)
-    with pytest.raises(ConnectionError):
-        waiting.wait_for("run")
+def test_a_server_that_is_gone_is_an_error_for_who_waits():
+    nobody = {PREFECT_API_URL: "http://127.0.0.1:1/api"}
+    with temporary_settings(nobody), pytest.raises(httpx.ConnectError):
+        waiting.wait_for(uuid4())
     assert not waiting._waited_for
