@@ -29,9 +29,8 @@ test: setup browser stores ## run the tests
 soak: setup browser stores ## run the long tests too: full fuzzing, faults, large data
 	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m 'not cluster'
 
-cluster-test: setup ## run the flow over four machines in network namespaces, and kill one (needs root)
-	@infra/services.sh
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m cluster -s
+cluster-test: setup stores ## run the flow over four machines in network namespaces, and kill one (skipped without root)
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m cluster -s -rs
 
 lint: setup ## check the style, and that dvc.yaml says what the code says
 	$(PYTHON) -m ruff check .

@@ -109,6 +109,27 @@ def machines(folder: Path, names: list[str], environment: Mapping[str, str]) -> 
             subprocess.run([_IP, "netns", "delete", namespace], capture_output=True)
 
 
+def refused() -> str:
+    """Why such machines cannot be had here: what the system says; nothing where they can."""
+    if os.geteuid() != 0:
+        return "network namespaces need root"
+    probe = f"cotam{os.getpid()}-probe"
+    inside = ["netns", "exec", probe, "unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
+    try:
+        _ip("netns", "add", probe)
+        _ip("-n", probe, "link", "add", "switch0", "type", "bridge")
+        _ip("-n", probe, "link", "add", "port0", "type", "veth", "peer", "name", "eth0")
+        _ip(*inside)
+    except OSError as error:
+        return str(error)
+    except subprocess.CalledProcessError as error:
+        return f"{' '.join(error.cmd)}: {error.stderr.strip() or error}"
+    else:
+        return ""
+    finally:
+        subprocess.run([_IP, "netns", "delete", probe], capture_output=True, check=False)
+
+
 def _machine(name: str, number: int, namespace: str, outside: Path, home: Path, environment: Mapping[str, str]):
     outside.mkdir(parents=True)
     own = {"HOME": str(home), "DVC_SITE_CACHE_DIR": str(home / "dvc"), "TMPDIR": str(home / "tmp")}
