@@ -13,11 +13,14 @@ from components.mllm import load_mllm, see
 from components.mllm.visual import Kind
 from components.paths import PRETRAINED
 from components.scenes import render
+from components.scenes.moving import moving_vocabulary
 from components.scenes.questions import draw_questions
-from pipelines.pretrain.lessons import IGNORED, LENGTH, draw_clip_questions, lesson
+from components.scenes.world import SHAPES
+from pipelines.pretrain.lessons import IGNORED, LENGTH, PLACES, WAYS, draw_clip_questions, lesson, whereabouts
 from pipelines.pretrain.material import Material
 from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import ROOM, pack
+from pipelines.pretrain.tiles import GRID
 from pipelines.pretrain.train_clip import image_processor
 from pipelines.pretrain.train_mllm import QUESTIONS, Lesson, family_of, save
 from pipelines.pretrain.warm_start import start_language, tower_from_clip
@@ -49,11 +52,13 @@ def kinds_of(family) -> list[Material]:
     return [LARGE, MOVING] if Kind.VIDEO in family.kinds else [STILL]
 
 
+def graph_of(material: Material, seed: int):
+    return material.clip(seed) if material.frames else material.scene(seed)
+
+
 def drawn_of(material: Material, seed: int):
-    rng = np.random.default_rng(seed)
-    if material.frames:
-        return draw_clip_questions(material.clip(seed), rng, QUESTIONS)
-    return draw_questions(material.scene(seed), rng, QUESTIONS)
+    draw = draw_clip_questions if material.frames else draw_questions
+    return draw(graph_of(material, seed), np.random.default_rng(seed), QUESTIONS)
 
 
 def pixels_of(material: Material, seed: int) -> list[np.ndarray]:
@@ -64,7 +69,8 @@ def pixels_of(material: Material, seed: int) -> list[np.ndarray]:
 def lessons_of(material: Material, seeds, processor) -> np.ndarray:
     ids, rows = processor.tokenizer.get_vocab(), []
     for seed in seeds:
-        told = (lesson(*one, ids) for one in drawn_of(material, seed))
+        known = whereabouts(graph_of(material, seed))
+        told = (lesson(*one, ids, known) for one in drawn_of(material, seed))
         rows.append(np.stack([np.stack(column) for column in zip(*told, strict=True)]))
     return np.stack(rows)
 
@@ -73,22 +79,24 @@ def lessons_of(material: Material, seeds, processor) -> np.ndarray:
 def test_packing_moves_whole_questions_and_changes_nothing_in_them(seed, images):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, LENGTH + 1, (images, QUESTIONS))
-    given_B3QL = rng.integers(1, 100, (images, 3, QUESTIONS, LENGTH)).astype(np.int16)
+    given_BCQL = rng.integers(1, 100, (images, 4 + len(PLACES), QUESTIONS, LENGTH)).astype(np.int16)
     outside = np.arange(LENGTH) >= lengths[..., None]
-    given_B3QL[:, 0][outside] = PAD
-    given_B3QL[:, 1:][np.stack([outside, outside], 1)] = IGNORED
-    packed = pack(given_B3QL, rng)
+    given_BCQL[:, 0][outside] = PAD
+    given_BCQL[:, 1:].swapaxes(1, 2).swapaxes(2, 3)[outside] = IGNORED
+    packed = pack(given_BCQL, rng)
     for image in range(images):
         kept = packed.owners[image].unique().tolist()
-        originals = {given_B3QL[image, :, q, : lengths[image, q]].tobytes() for q in range(QUESTIONS)}
+        originals = {given_BCQL[image, :, q, : lengths[image, q]].tobytes() for q in range(QUESTIONS)}
         for owner in filter(None, kept):
             inside = packed.owners[image] == owner
-            columns = torch.stack([packed.tokens[image], packed.answers[image], packed.marks[image]])[:, inside]
+            columns = packed.tokens[image], packed.answers[image], packed.marks[image], *packed.whereabouts[image]
+            columns = torch.stack(columns)[:, inside]
             assert columns.numpy().astype(np.int16).tobytes() in originals
-            assert packed.places[image][inside].tolist() == list(range(int(inside.sum())))
+            assert packed.offsets[image][inside].tolist() == list(range(int(inside.sum())))
         assert len(kept) > 1 or lengths[image].min() > ROOM
         assert (packed.tokens[image][packed.owners[image] == 0] == PAD).all()
-        assert (packed.answers[image][packed.owners[image] == 0] == IGNORED).all()
+        for targets in (packed.answers[image], packed.marks[image], *packed.whereabouts[image]):
+            assert (targets[packed.owners[image] == 0] == IGNORED).all()
 
 
 def features_of(family, material: Material, seeds) -> torch.Tensor:
@@ -100,6 +108,66 @@ def features_of(family, material: Material, seeds) -> torch.Tensor:
     return states.unflatten(0, (len(seeds), -1))
 
 
+@given(st.integers(0, 1000), st.sampled_from([STILL, LARGE, MOVING]))
+def test_a_word_that_names_a_shape_knows_where_it_is(seed, material):
+    """Held against what is drawn: the places of the objects in the first frame that shows them and in the last."""
+    graph = graph_of(material, seed)
+    frames = graph.frames(FRAMES) if material.frames else [graph]
+    words = ["", *moving_vocabulary(), "ASSISTANT:"]
+    ids = {word: number for number, word in enumerate(words)}
+    for one in drawn_of(material, seed):
+        tokens, _, _, *where = lesson(*one, ids, whereabouts(graph))
+        answered = False
+        for token, told in zip(tokens, np.transpose(where), strict=True):
+            showing = [[obj for obj in frame.objects if obj.shape == words[token]] for frame in frames]
+            answered |= words[token] == "ASSISTANT:"
+            if told[0] == IGNORED:
+                assert (told == IGNORED).all() and (answered or words[token] not in SHAPES or len(showing[-1]) != 1)
+                continue
+            first = next(number for number, objects in enumerate(showing) if objects)
+            ends = showing[first][0], showing[-1][0]
+            cells = [int(v / frames[0].side * GRID) for obj in ends for v in (obj.cx, obj.cy)]
+            assert told[:5].tolist() == [first, *cells]
+            assert material.frames or told[5] == IGNORED
+            if material.frames:
+                dx, dy = ends[1].cx - ends[0].cx, ends[1].cy - ends[0].cy
+                assert WAYS[told[5]] == {(-1, 0): "left", (1, 0): "right", (0, -1): "up", (0, 1): "down"}.get(
+                    (np.sign(dx), np.sign(dy))
+                )
+
+
+@torch.no_grad()
+def test_the_tokens_of_a_cell_are_those_that_its_patches_change(model_and_processor):
+    """Of tiles and of frames; a view of the whole beside tiles has no cells."""
+    model, processor = model_and_processor
+    family = family_of(model, processor)
+    learn, tiled = Lesson(family, processor), Kind.VIDEO in family.kinds
+    generator = torch.Generator().manual_seed(0)
+    for material in [STILL, LARGE, MOVING] if tiled else [STILL, LARGE]:
+        blank = torch.zeros_like(features_of(family, material, [0]))
+        views, width = blank.shape[1], blank.shape[-1]
+        shown, visual, tokens = learn.shown(blank, material)
+        before, at = learn.prefix(shown, visual)
+        cells = learn.cells(at, tokens, views, material)
+        whole = 0 if model.config.model_type == "llava_onevision" else views - 1
+        whole = None if material.frames or views == 1 else whole
+        tiles = [view for view in range(views) if view != whole]
+        for view in (0, views // 2, views - 1):
+            row, column = torch.randint(GRID, (2,), generator=generator).tolist()
+            changed = blank.clone()
+            changed[0, view, row * GRID + column - GRID**2] = 3 * torch.randn(width, generator=generator)
+            after, _ = learn.prefix(learn.shown(changed, material)[0], visual)
+            found = (cells == (after - before).abs().sum(-1).argmax()).nonzero()[:, :3].tolist()
+            if view == whole:
+                assert not found
+                continue
+            frame, tile = (view, 0) if material.frames else (0, tiles.index(view))
+            down, right = divmod(tile, material.detail)
+            patches = GRID * (1 if views == 1 else material.detail)
+            due = ((down * GRID + row, right * GRID + column), cells.shape[1:3])
+            assert found == [[frame, *(place * side // patches for place, side in zip(*due, strict=True))]]
+
+
 @torch.no_grad()
 def test_a_packed_question_is_answered_as_if_it_were_alone(model_and_processor):
     model, processor = model_and_processor
@@ -108,14 +176,14 @@ def test_a_packed_question_is_answered_as_if_it_were_alone(model_and_processor):
     for material in kinds_of(family):
         features = features_of(family, material, [3, 4])
         packed = pack(lessons_of(material, [3, 4], processor), np.random.default_rng(0))
-        _, (together, _, _) = learn(features, packed, material)
+        _, (together, *_) = learn(features, packed, material)
         total, count = 0.0, 0
         for image in range(2):
             for owner in filter(None, packed.owners[image].unique().tolist()):
                 inside = packed.owners[image] == owner
-                alone = type(packed)(*(column[image][inside][None] for column in packed))
+                alone = type(packed)(*(column[image][..., inside][None] for column in packed))
                 alone = alone._replace(owners=torch.ones_like(alone.owners))
-                _, (answer, _, _) = learn(features[image : image + 1], alone, material)
+                _, (answer, *_) = learn(features[image : image + 1], alone, material)
                 targets = int((alone.answers != IGNORED).sum())
                 total, count = total + float(answer) * targets, count + targets
         assert float(together) == pytest.approx(total / count, rel=1e-4)
@@ -136,12 +204,12 @@ def test_training_shows_what_the_mllm_will_be_asked(model_and_processor, tmp_pat
         answers = mllm.answer([seen] * QUESTIONS, [question.prompt for _, question in drawn], max_new_tokens=1)
         rows = []
         for one, answer in zip(drawn, answers, strict=True):
-            tokens, targets, marks = lesson(*one, ids)
+            tokens, targets, *marks = lesson(*one, ids, whereabouts(graph_of(material, 5)))
             start = int((targets != IGNORED).argmax())
             targets[:] = IGNORED
             targets[start] = processor.tokenizer.convert_tokens_to_ids(answer)
-            rows.append(np.stack([tokens, targets, marks]))
+            rows.append(np.stack([tokens, targets, *marks]))
         packed = pack(np.stack(rows).transpose(1, 0, 2)[None], np.random.default_rng(0))
-        _, (_, _, right) = learn(features_of(family, material, [5]), packed, material)
+        _, (*_, right) = learn(features_of(family, material, [5]), packed, material)
         assert len(set(answers)) > 1
         assert float(right) == 1.0

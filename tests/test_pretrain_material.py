@@ -10,7 +10,7 @@ from components.paths import PRETRAINED
 from components.scenes import render as drawn
 from pipelines.pretrain import material as module
 from pipelines.pretrain.features import features
-from pipelines.pretrain.lessons import LENGTH, lessons, word_ids
+from pipelines.pretrain.lessons import LENGTH, PLACES, lessons, word_ids
 from pipelines.pretrain.material import Material, captions, view_labels
 from pipelines.pretrain.render_scenes import render_array
 from pipelines.pretrain.words import EOS
@@ -49,7 +49,7 @@ def test_labels_lessons_and_captions_are_kept_until_pixels_or_code_change(tmp_pa
         taught = lessons(tmp_path, SCENES, COUNT, 4, word_ids(), processes=1)
         said = captions(tmp_path, SCENES, COUNT)
         assert patch.shape[:3] == (COUNT, 1, 64) and image.shape[:2] == (COUNT, 1)
-        assert taught.shape == (COUNT, 3, 4, LENGTH) and len(said) == COUNT
+        assert taught.shape == (COUNT, 4 + len(PLACES), 4, LENGTH) and len(said) == COUNT
         return {(name, (tmp_path / name).stat().st_mtime_ns) for name in names(tmp_path)}
 
     first = make()

@@ -1,31 +1,64 @@
 """Questions of rendered scenes and clips as token arrays: what the micro MLLMs are trained on.
 
 A lesson is one question with its answer. Beside the answer itself it names what the model should already know on the
-way: the true value at the question mark, and the letter at the last word of the right option. Without these, comparing
-a claim or an option with what is seen is learned several times later than seeing.
+way: the true value at the question mark, the letter at the last word of the right option, and where a shape is at the
+word that names it. Without the first two, comparing a claim or an option with what is seen is learned several times
+later than seeing; without the last, comparing two places (which side, which way, what came first) not at all.
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from components.scenes import moving
+from components.evaluation.clips import FRAMES
+from components.scenes import Scene, moving
+from components.scenes.graph import Obj
 from components.scenes.moving import Clip
 from components.scenes.questions import Fact, Question, choose_fact, draw_questions
 from pipelines.pretrain.material import Material, kept
-from pipelines.pretrain.tiles import IGNORED
+from pipelines.pretrain.tiles import GRID, IGNORED
 from pipelines.pretrain.words import EOS, PAD, word_tokenizer
 
 LENGTH = 44
 EXTRA_WORDS = ("<image>", "USER:", "ASSISTANT:")
+PLACES = {"frame": FRAMES, "column": GRID, "row": GRID, "last column": GRID, "last row": GRID}
+"""What is asked of a word that names a shape, with how many values: the first frame that shows it, where it is there,
+and where in the last one."""
+WAYS = (None, *moving.DIRECTIONS)
+"""What is asked of it besides, in clips: which way it moves."""
 
 
-def lesson(fact: Fact, question: Question, ids: Mapping[str, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tokens, answer targets and way-mark targets of a question: int16 (LENGTH,) each, targets of the next token."""
+def whereabouts(scene: Scene | Clip) -> dict[str, tuple[int, ...]]:
+    """The `PLACES` and the number in `WAYS` of every shape whose name fits one object alone; of a scene no way."""
+    if isinstance(scene, Clip):
+        side, times = scene.scene.side, np.linspace(0, 1, FRAMES)
+        found = {}
+        for mover in scene.movers:
+            frame = int(np.searchsorted(times, mover.comes))
+            ends = *_cell(mover.at(times[frame]), side), *_cell(mover.at(1), side)
+            found[mover.obj.shape] = (frame, *ends, WAYS.index(mover.direction))
+        return found
+    shapes = Counter(obj.shape for obj in scene.objects)
+    alone = [obj for obj in scene.objects if shapes[obj.shape] == 1]
+    return {obj.shape: (0, *_cell(obj, scene.side) * 2, IGNORED) for obj in alone}
+
+
+def _cell(obj: Obj, side: int) -> tuple[int, int]:
+    return int(obj.cx / side * GRID), int(obj.cy / side * GRID)
+
+
+def lesson(
+    fact: Fact, question: Question, ids: Mapping[str, int], known: Mapping[str, tuple[int, ...]]
+) -> tuple[np.ndarray, ...]:
+    """Tokens, answer targets, way-mark targets and whereabouts of a question: int16 (LENGTH,) each.
+
+    Targets are of the next token, but for whereabouts: `PLACES` in their order and the way, as `known` gives them.
+    """
     words = [*question.prompt.split(), "ASSISTANT:", *question.answer.split()]
     tokens = np.full(LENGTH, PAD, np.int16)
     answers, marks = (np.full(LENGTH, IGNORED, np.int16) for _ in range(2))
@@ -41,7 +74,10 @@ def lesson(fact: Fact, question: Question, ids: Mapping[str, int]) -> tuple[np.n
         for letter, option in zip("ABCD", question.options, strict=False):
             place += 2 + len(option.split())
             marks[place] = ids[letter] if letter == question.answer else ids["no"]
-    return tokens, answers, marks
+    nowhere = (IGNORED,) * (len(PLACES) + 1)
+    where = np.full((len(nowhere), LENGTH), IGNORED, np.int16)
+    where[:, :start] = np.transpose([known.get(word, nowhere) for word in words[:start]])
+    return tokens, answers, marks, *where
 
 
 def draw_clip_questions(clip: Clip, rng: np.random.Generator, count: int) -> list[tuple[Fact, Question]]:
@@ -59,11 +95,10 @@ def draw_clip_questions(clip: Clip, rng: np.random.Generator, count: int) -> lis
 
 def _of_one(material: Material, count: int, ids: Mapping[str, int], seed: int) -> tuple[np.ndarray]:
     rng = np.random.default_rng([5, seed])
-    if material.frames:
-        drawn = draw_clip_questions(material.clip(seed), rng, count)
-    else:
-        drawn = draw_questions(material.scene(seed), rng, count)
-    rows = [lesson(*one, ids) for one in drawn]
+    scene = material.clip(seed) if material.frames else material.scene(seed)
+    drawn = (draw_clip_questions if material.frames else draw_questions)(scene, rng, count)
+    known = whereabouts(scene)
+    rows = [lesson(*one, ids, known) for one in drawn]
     return (np.stack([np.stack(column) for column in zip(*rows, strict=True)]),)
 
 
@@ -80,7 +115,7 @@ def word_ids() -> dict[str, int]:
 def lessons(
     folder: Path, material: Material, scenes: int, count: int, ids: Mapping[str, int], processes: int
 ) -> np.ndarray:
-    """`count` lessons of each of the first scenes: int16 (scenes, 3, count, LENGTH) of tokens, answers, marks.
+    """`count` lessons of each of the first scenes: int16 (scenes, 9, count, LENGTH) of what `lesson` gives.
 
     `ids` is the model's word to token table: each has its own numbers for words of clips.
     """

@@ -15,43 +15,46 @@ ROOM = 112  # tokens of questions behind an image: about six of the eight
 
 
 class Packed(NamedTuple):
-    """Questions one behind the other, as many as fit, for a batch of images; int64 (B, ROOM) each.
+    """Questions one behind the other, as many as fit, for a batch of images; int64 (B, ROOM).
 
     Attributes:
         tokens: of questions and answers; PAD behind the last.
         owners: which question a token belongs to, from 1; 0 for padding.
-        places: where in its question a token stands.
+        offsets: where in its question a token stands.
         answers, marks: targets of the next token, IGNORED where there is none.
+        whereabouts: int64 (B, 6, ROOM); `lessons.PLACES` and the way of the shape that a token names, else IGNORED.
     """
 
     tokens: torch.Tensor
     owners: torch.Tensor
-    places: torch.Tensor
+    offsets: torch.Tensor
     answers: torch.Tensor
     marks: torch.Tensor
+    whereabouts: torch.Tensor
 
 
-def pack(lessons_B3QL: np.ndarray, rng: np.random.Generator) -> Packed:
+def pack(lessons_BCQL: np.ndarray, rng: np.random.Generator) -> Packed:
     """Lay out the questions of each image in an order of its own; those that do not fit are left out."""
-    images, _, questions, length = lessons_B3QL.shape
+    images, columns, questions, length = lessons_BCQL.shape
     order_BQ = rng.permuted(np.tile(np.arange(questions), (images, 1)), axis=1)
-    lessons_B3QL = np.take_along_axis(lessons_B3QL, order_BQ[:, None, :, None], 2)
-    lengths_BQ = (lessons_B3QL[:, 0] != PAD).sum(-1)
+    lessons_BCQL = np.take_along_axis(lessons_BCQL, order_BQ[:, None, :, None], 2)
+    lengths_BQ = (lessons_BCQL[:, 0] != PAD).sum(-1)
     ends_BQ = lengths_BQ.cumsum(1)
     inside_BQL = (np.arange(length) < lengths_BQ[..., None]) & (ends_BQ <= ROOM)[..., None]
     image, question, place = np.nonzero(inside_BQL)
     target = (ends_BQ - lengths_BQ)[image, question] + place
-    laid = np.zeros((5, images, ROOM), np.int64)
-    laid[3:] = IGNORED
-    values = (*lessons_B3QL[image, :, question, place].T, question + 1, place)
-    for column, value in zip((0, 3, 4, 1, 2), values, strict=True):
-        laid[column, image, target] = value
-    return Packed(*torch.from_numpy(laid))
+    laid = np.full((columns, images, ROOM), IGNORED, np.int64)
+    laid[0] = PAD
+    laid[:, image, target] = lessons_BCQL[image, :, question, place].T
+    owners, offsets = np.zeros((2, images, ROOM), np.int64)
+    owners[image, target], offsets[image, target] = question + 1, place
+    tokens, answers, marks, *where = map(torch.from_numpy, laid)
+    return Packed(tokens, torch.from_numpy(owners), torch.from_numpy(offsets), answers, marks, torch.stack(where, 1))
 
 
 def packed_mask(packed: Packed, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Additive mask (B, 1, S, S) and positions (B, S) of a prefix of `length` and questions that ignore each other."""
-    owners_BL, places_BL = packed.owners, packed.places
+    owners_BL, offsets_BL = packed.owners, packed.offsets
     prefix = owners_BL.new_zeros(len(owners_BL), length)
     owner_BS = torch.cat([prefix, owners_BL.where(owners_BL > 0, -1)], 1)
     steps = torch.arange(owner_BS.shape[1], device=owner_BS.device)
@@ -59,4 +62,4 @@ def packed_mask(packed: Packed, length: int) -> tuple[torch.Tensor, torch.Tensor
     mask_BSS = torch.zeros_like(allowed_BSS, dtype=torch.float32).masked_fill(
         ~allowed_BSS, torch.finfo(torch.float32).min
     )
-    return mask_BSS[:, None], torch.cat([prefix + steps[:length], places_BL + length], 1)
+    return mask_BSS[:, None], torch.cat([prefix + steps[:length], offsets_BL + length], 1)

@@ -7,9 +7,10 @@
 
 First the projector alone is aligned with the words' embeddings (LLaVA's first stage), or all begins with what a micro
 LLaVA knows (`warm_start.py`); then everything but the tower learns from questions. The tower's features are computed
-once. Several questions share one image in a sequence (`packing.py`); tiles, and the frames of a clip, are joined by the
-model's own code. Only clean images are shown: what compression does to a model that has never seen it is what the
-project measures. Each process has scenes of its own.
+once. Beside the answers the language model learns where things are (`whereabouts.py`), by read-outs that start anew
+with every call. Several questions share one image in a sequence (`packing.py`); tiles, and the frames of a clip, are
+joined by the model's own code. Only clean images are shown: what compression does to a model that has never seen it is
+what the project measures. Each process has scenes of its own.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from components.cores import cores
 from components.evaluation.clips import FRAMES
 from components.mllm import FAMILIES
 from components.mllm.family import Family
+from components.mllm.onevision import OneVision
 from components.mllm.prompts import Prompts
 from components.mllm.visual import Kind, Visual
 from components.scenes.world import STYLES
@@ -40,10 +42,12 @@ from pipelines.pretrain.material import Material, view_labels
 from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import Packed, pack, packed_mask
 from pipelines.pretrain.running import add_device, learning_rate, means, parsed, save_half
-from pipelines.pretrain.tiles import IGNORED
+from pipelines.pretrain.tiles import GRID, IGNORED
 from pipelines.pretrain.warm_start import start_language, start_projector
+from pipelines.pretrain.whereabouts import WEIGHTS, Whereabouts
 
 QUESTIONS = 8
+FIGURES = ("answer", "marks", *WEIGHTS, "right")
 
 
 @dataclass
@@ -52,7 +56,7 @@ class Group:
 
     material: Material
     features_NVTD: Tensor
-    lessons_N3QL: np.ndarray
+    lessons_NCQL: np.ndarray
     order: np.ndarray
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -71,49 +75,83 @@ class Lesson(nn.Module):
         self.model = family.model
         self.family, self.processor = [family], processor  # in a list: a family is no module, and holds the model
         config = family.model.config
+        self.whereabouts = Whereabouts(config.text_config.hidden_size)
         self.prompts = Prompts(processor, config.image_token_id, getattr(config, "video_token_id", None))
         self.asked = processor.tokenizer.convert_tokens_to_ids("ASSISTANT:")
 
-    def prefix(self, shown_BPE: Tensor, visual: Visual) -> Tensor:
-        """What stands before a question: the prompt's head with the image or the frames in it, (B, S, E)."""
+    def prefix(self, shown_BPE: Tensor, visual: Visual) -> tuple[Tensor, Tensor]:
+        """What stands before a question, (B, S, E): the prompt's head with the image or the frames in it.
+
+        Beside it: at which positions, int64 (P,).
+        """
         placeholder = self.family[0].placeholder(self.processor, visual, shown_BPE.shape[1])
         head, tail = self.prompts.ids("", visual.kind, (placeholder,))
         ids = torch.tensor([*head, *tail[: tail.index(self.asked)]], device=shown_BPE.device)
         prefix_BSE = self.model.get_input_embeddings()(ids).expand(len(shown_BPE), -1, -1).clone()
         places = torch.isin(ids, torch.tensor(sorted(self.prompts.placeholder_ids), device=ids.device))
         prefix_BSE[:, places] = shown_BPE.to(prefix_BSE.dtype)
-        return prefix_BSE
+        return prefix_BSE, places.nonzero()[:, 0]
 
-    def shown(self, features_BVTD: Tensor, material: Material) -> tuple[Tensor, Visual]:
-        """What stands for the image or the frames in the prompt, (B, P, E), and what kind of thing they are."""
+    def shown(self, features_BVTD: Tensor, material: Material) -> tuple[Tensor, Visual, int]:
+        """What stands for the image or the frames in the prompt, (B, P, E), what it is, and the tokens of one view."""
         family, size = self.family[0], (material.size,) * 2
         seen_BVnE = family.project(features_BVTD.flatten(0, 1)).unflatten(0, features_BVTD.shape[:2])
         if material.frames:
             visual = Visual(Kind.VIDEO, ((),) * material.frames, (size,) * material.frames)
-            return torch.cat([torch.stack(family.arrange(visual, seen_VnE[:, None])) for seen_VnE in seen_BVnE]), visual
+            arranged = [torch.stack(family.arrange(visual, seen_VnE[:, None])) for seen_VnE in seen_BVnE]
+            shown_BPE = torch.cat(arranged)
+            return shown_BPE, visual, shown_BPE.shape[1] // material.frames
         visual = Visual(Kind.IMAGE, ((),) * len(seen_BVnE), (size,) * len(seen_BVnE))
-        return torch.stack(family.arrange(visual, seen_BVnE.unbind(0))), visual
+        return torch.stack(family.arrange(visual, seen_BVnE.unbind(0))), visual, seen_BVnE.shape[2]
 
     def forward(self, features_BVTD: Tensor, packed: Packed, material: Material) -> tuple[Tensor, Tensor]:
-        """The loss, and as a vector the answers' loss, the way marks' and the share of answers wholly right."""
+        """The loss; and its parts and the share of answers wholly right as a vector of `FIGURES`."""
         model, count = self.model, len(features_BVTD)
-        prefix = self.prefix(*self.shown(features_BVTD, material))
+        shown, visual, tokens = self.shown(features_BVTD, material)
+        prefix, at_P = self.prefix(shown, visual)
         mask, positions = packed_mask(packed, prefix.shape[1])
-        hidden = model.model.language_model(
+        read = model.model.language_model(
             inputs_embeds=torch.cat([prefix, model.get_input_embeddings()(packed.tokens)], 1),
             attention_mask=mask,
             position_ids=positions,
             use_cache=False,
-        ).last_hidden_state[:, prefix.shape[1] :]
+            output_attentions=True,
+            output_hidden_states=True,
+        )
+        hidden = read.last_hidden_state[:, prefix.shape[1] :]
         asked, marked = packed.answers != IGNORED, packed.marks != IGNORED
         scores = model.lm_head(hidden[asked]).float()
         answer_loss = F.cross_entropy(scores, packed.answers[asked])
         mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), packed.marks[marked])
+        where = self.whereabouts(
+            read, packed.whereabouts, self.cells(at_P, tokens, features_BVTD.shape[1], material)
+        )
         first = torch.arange(count, device=asked.device)[:, None] * (QUESTIONS + 1)
         question = (packed.owners + first)[asked]
         wrong = torch.bincount(question[scores.argmax(-1) != packed.answers[asked]], minlength=int(question.max()) + 1)
         right = (wrong[question.unique()] == 0).float().mean()
-        return answer_loss + 0.5 * mark_loss, torch.stack([answer_loss, mark_loss, right]).detach()
+        loss = answer_loss + 0.5 * mark_loss + (where * where.new_tensor(list(WEIGHTS.values()))).sum()
+        return loss, torch.stack([answer_loss, mark_loss, *where, right]).detach()
+
+    def cells(self, at_P: Tensor, tokens: int, views: int, material: Material) -> Tensor:
+        """Where in the prompt the k tokens of every cell of every frame or of the image stand: int64 (F, r, c, k).
+
+        Tiles show more than the whole beside them, and so stand for the image. `tokens` are a view's, of which there
+        are `views`.
+        """
+        side = round(tokens**0.5)
+        if material.frames:
+            return at_P[: material.frames * tokens].view(material.frames, side, side, 1)
+        many = material.detail * side
+        if isinstance(self.family[0], OneVision):
+            at_RC = at_P[tokens:].view(many, many + 1)[:, :-1]  # behind the whole, each row with a newline
+        elif views > 1:
+            tiles = material.detail, material.detail, side, side
+            at_RC = at_P[: many * many].view(tiles).transpose(1, 2).reshape(many, many)
+        else:
+            many, at_RC = side, at_P.view(side, side)
+        rows, finer = min(many, GRID), max(many // GRID, 1)
+        return at_RC.reshape(rows, finer, rows, finer).transpose(1, 2).flatten(2)[None]
 
 
 def family_of(model: PreTrainedModel, processor: Any) -> Family:
@@ -183,9 +221,10 @@ def train(args: argparse.Namespace) -> None:
     elif not args.base:
         # The same on every rank but for its scenes; the wrapping below then gives all of them the first rank's result.
         aligned(args, family, material, accelerator)
-    trained = [p for p in model.parameters() if p.requires_grad]
+    lesson = Lesson(family, processor).to(accelerator.device)
+    trained = [p for p in lesson.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
-    lesson, optimizer = accelerator.prepare(Lesson(family, processor), optimizer)
+    lesson, optimizer = accelerator.prepare(lesson, optimizer)
     rng, recent = np.random.default_rng([args.seed, accelerator.process_index]), []
     turns = np.random.default_rng(args.seed)  # every process takes the same kind of scene, so that none waits
     share, step = args.batch // accelerator.num_processes, 0
@@ -196,7 +235,7 @@ def train(args: argparse.Namespace) -> None:
         for settings in optimizer.param_groups:
             settings["lr"] = learning_rate(args.rate, spent)
         seen = group.features_NVTD[torch.from_numpy(picks).to(accelerator.device)].float()
-        packed = Packed(*(part.to(accelerator.device) for part in pack(group.lessons_N3QL[picks], rng)))
+        packed = Packed(*(part.to(accelerator.device) for part in pack(group.lessons_NCQL[picks], rng)))
         loss, figures = lesson(seen, packed, group.material)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
@@ -211,7 +250,7 @@ def train(args: argparse.Namespace) -> None:
             said = f"step {step}"
             for name in sorted({name for _, name in recent}):
                 of_it = [figures for figures, shown in recent if shown == name]
-                said += f", {name}: {means(('answer', 'marks', 'right'), of_it)}"
+                said += f", {name}: {means(FIGURES, of_it)}"
             recent = []
             print(f"{said}, {spent * args.minutes:.1f} min", flush=True)
         if accelerator.is_main_process and (step % 100 == 0 or spent >= 1):
@@ -232,7 +271,7 @@ def main() -> None:
     parser.add_argument("--llava", type=Path, help="begin with what this micro LLaVA knows, and align nothing")
     parser.add_argument("--base", type=Path, help="go on from projector and language model of this folder")
     parser.add_argument("--layers", type=int, default=6, help="of the language model; more than in --llava begin idle")
-    parser.add_argument("--details", type=int, nargs="+", default=[1], help="of the scenes, all as often")
+    parser.add_argument("--details", type=int, nargs="+", choices=(1, 2), default=[1], help="of scenes, all as often")
     parser.add_argument("--clips", type=int, default=0, help="moving scenes of each style, at most, as often as others")
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style and detail, at most")
     parser.add_argument("--minutes", type=float, default=90)
