@@ -127,7 +127,7 @@ def refused() -> str:
     else:
         return ""
     finally:
-        subprocess.run([_IP, "netns", "delete", probe], capture_output=True, check=False)
+        subprocess.run([_IP, "netns", "delete", probe], capture_output=True)
 
 
 def _machine(name: str, number: int, namespace: str, outside: Path, home: Path, environment: Mapping[str, str]):

@@ -12,7 +12,7 @@ from components.evaluation.clips import FRAMES
 from components.mllm import load_mllm, see
 from components.mllm.visual import Kind
 from components.paths import PRETRAINED
-from components.scenes import render
+from components.scenes import Scene, render
 from components.scenes.moving import moving_vocabulary
 from components.scenes.questions import draw_questions
 from components.scenes.world import SHAPES
@@ -52,24 +52,24 @@ def kinds_of(family) -> list[Material]:
     return [LARGE, MOVING] if Kind.VIDEO in family.kinds else [STILL]
 
 
-def graph_of(material: Material, seed: int):
-    return material.clip(seed) if material.frames else material.scene(seed)
-
-
 def drawn_of(material: Material, seed: int):
     draw = draw_clip_questions if material.frames else draw_questions
-    return draw(graph_of(material, seed), np.random.default_rng(seed), QUESTIONS)
+    return draw(material.graph(seed), np.random.default_rng(seed), QUESTIONS)
+
+
+def frames_of(material: Material, seed: int) -> list[Scene]:
+    return material.clip(seed).frames(FRAMES) if material.frames else [material.scene(seed)]
 
 
 def pixels_of(material: Material, seed: int) -> list[np.ndarray]:
     """The picture of a scene, or the frames of a clip."""
-    return [render(one) for one in (material.clip(seed).frames(FRAMES) if material.frames else [material.scene(seed)])]
+    return [render(one) for one in frames_of(material, seed)]
 
 
 def lessons_of(material: Material, seeds, processor) -> np.ndarray:
     ids, rows = processor.tokenizer.get_vocab(), []
     for seed in seeds:
-        known = whereabouts(graph_of(material, seed))
+        known = whereabouts(material.graph(seed))
         told = (lesson(*one, ids, known) for one in drawn_of(material, seed))
         rows.append(np.stack([np.stack(column) for column in zip(*told, strict=True)]))
     return np.stack(rows)
@@ -111,8 +111,7 @@ def features_of(family, material: Material, seeds) -> torch.Tensor:
 @given(st.integers(0, 1000), st.sampled_from([STILL, LARGE, MOVING]))
 def test_a_word_that_names_a_shape_knows_where_it_is(seed, material):
     """Held against what is drawn: the places of the objects in the first frame that shows them and in the last."""
-    graph = graph_of(material, seed)
-    frames = graph.frames(FRAMES) if material.frames else [graph]
+    graph, frames = material.graph(seed), frames_of(material, seed)
     words = ["", *moving_vocabulary(), "ASSISTANT:"]
     ids = {word: number for number, word in enumerate(words)}
     for one in drawn_of(material, seed):
@@ -204,7 +203,7 @@ def test_training_shows_what_the_mllm_will_be_asked(model_and_processor, tmp_pat
         answers = mllm.answer([seen] * QUESTIONS, [question.prompt for _, question in drawn], max_new_tokens=1)
         rows = []
         for one, answer in zip(drawn, answers, strict=True):
-            tokens, targets, *marks = lesson(*one, ids, whereabouts(graph_of(material, 5)))
+            tokens, targets, *marks = lesson(*one, ids, whereabouts(material.graph(5)))
             start = int((targets != IGNORED).argmax())
             targets[:] = IGNORED
             targets[start] = processor.tokenizer.convert_tokens_to_ids(answer)

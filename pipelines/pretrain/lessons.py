@@ -95,7 +95,7 @@ def draw_clip_questions(clip: Clip, rng: np.random.Generator, count: int) -> lis
 
 def _of_one(material: Material, count: int, ids: Mapping[str, int], seed: int) -> tuple[np.ndarray]:
     rng = np.random.default_rng([5, seed])
-    scene = material.clip(seed) if material.frames else material.scene(seed)
+    scene = material.graph(seed)
     drawn = (draw_clip_questions if material.frames else draw_questions)(scene, rng, count)
     known = whereabouts(scene)
     rows = [lesson(*one, ids, known) for one in drawn]

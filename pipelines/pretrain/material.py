@@ -54,6 +54,10 @@ class Material:
         """The graph of one that moves."""
         return sample_clip(seed, "train", self.style, self.size)
 
+    def graph(self, seed: int) -> Scene | Clip:
+        """Of whichever of the two these are."""
+        return self.clip(seed) if self.frames else self.scene(seed)
+
     def pixels(self, folder: Path) -> np.ndarray:
         """uint8 (count, size, size, 3), of clips (count, frames, size, size, 3), on disk.
 

@@ -123,9 +123,8 @@ class Lesson(nn.Module):
         scores = model.lm_head(hidden[asked]).float()
         answer_loss = F.cross_entropy(scores, packed.answers[asked])
         mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), packed.marks[marked])
-        where = self.whereabouts(
-            read, packed.whereabouts, self.cells(at_P, tokens, features_BVTD.shape[1], material)
-        )
+        cells_Frck = self.cells(at_P, tokens, features_BVTD.shape[1], material)
+        where = self.whereabouts(read, packed.whereabouts, cells_Frck)
         first = torch.arange(count, device=asked.device)[:, None] * (QUESTIONS + 1)
         question = (packed.owners + first)[asked]
         wrong = torch.bincount(question[scores.argmax(-1) != packed.answers[asked]], minlength=int(question.max()) + 1)
@@ -149,8 +148,8 @@ class Lesson(nn.Module):
             tiles = material.detail, material.detail, side, side
             at_RC = at_P[: many * many].view(tiles).transpose(1, 2).reshape(many, many)
         else:
-            many, at_RC = side, at_P.view(side, side)
-        rows, finer = min(many, GRID), max(many // GRID, 1)
+            at_RC = at_P.view(side, side)
+        rows, finer = min(len(at_RC), GRID), max(len(at_RC) // GRID, 1)
         return at_RC.reshape(rows, finer, rows, finer).transpose(1, 2).flatten(2)[None]
 
 

@@ -56,13 +56,12 @@ class Whereabouts(nn.Module):
 
     def _cells(self, states_BFrckE: Tensor) -> Tensor:
         """How little the tokens of an image know of where in it they are."""
-        _, frames, rows, columns, _, _ = states_BFrckE.shape
-        sides = (torch.arange(side, device=states_BFrckE.device) * GRID // side for side in (rows, columns))
-        due_Frck3 = torch.stack(
-            torch.meshgrid(torch.arange(frames, device=states_BFrckE.device), *sides, indexing="ij"), -1
-        )[:, :, :, None]
-        due_BFrck3 = due_Frck3.expand(*states_BFrckE.shape[:-1], -1)
-        return _read(self.cell(self.norm(states_BFrckE)).flatten(0, -2), due_BFrck3.flatten(0, -2), CELL)
+        count, frames, rows, columns, tokens, _ = states_BFrckE.shape
+        steps = (torch.arange(side, device=states_BFrckE.device) for side in (frames, rows, columns))
+        frame, row, column = torch.cartesian_prod(*steps).T
+        due_N3 = torch.stack([frame, row * GRID // rows, column * GRID // columns], 1)
+        due_N3 = due_N3.repeat_interleave(tokens, 0).repeat(count, 1)
+        return _read(self.cell(self.norm(states_BFrckE)).flatten(0, -2), due_N3, CELL)
 
 
 def looking(looked_N2S: Tensor, places_N5: Tensor, cells_Frck: Tensor) -> Tensor:
