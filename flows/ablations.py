@@ -3,11 +3,13 @@
     prefect deployment run ablations/local --watch
     prefect deployment run ablations/local --watch --param 'variants=["no-*", "k-*"]'
     prefect deployment run ablations/local --watch --param 'seeds=[7, 8, 9]'
+    prefect deployment run ablations/local --watch --param profile=world
     prefect deployment run ablations/cluster --watch
 
 The main run, which all are compared with, and what a variant needs of another that it shares an adapter with, are run
 first if they are not up to date. A stage that fails is tried again; what does not depend on it goes on; the verdicts
-are given on what there is.
+are given on what there is. With a profile all of that happens in a copy (`flows/workspace.py`), and the results come
+back under `results/runs/<name>`.
 """
 
 import os
@@ -38,7 +40,8 @@ from pipelines.generate import ablations as ablations_file
 def ablations(
     variants: list[str] | None = None,
     seeds: list[int] | None = None,
-    name: str = "ablations",
+    profile: str | None = None,
+    name: str | None = None,
     retries: int = 1,
     project: str | None = None,
     remote: bool = False,
@@ -46,30 +49,43 @@ def ablations(
     """Run variants that are not up to date, record all that were asked for, and give the verdicts.
 
     Args:
-        variants: names or patterns (`no-*`) of entries of `variants` in params.yaml; all of them by default.
+        variants: names or patterns (`no-*`) of entries of `variants` in the settings; all of them by default.
         seeds: of their trainings, `seed` or of `more_seeds`; `seed` alone by default.
-        name: of the run in MLflow.
+        profile: `profiles/<profile>.yaml`, whose values replace those of params.yaml; its `variants`, if it has any,
+            are then the only ones.
+        name: of the run in MLflow, and of a profile's results; `ablations` or `ablations-<profile>` by default.
         retries: how often a stage that failed is tried again.
         project: the checkout to run; the one that this code is in by default.
         remote: stages run on other machines, which share the DVC remote and have this revision checked out; the
             verdicts are given here.
 
     Raises:
-        CotamError: a setting, a variant or a pattern is wrong, or other machines would not know the variants, before
-            anything runs; or MLflow does not answer.
+        CotamError: a setting, a variant, a pattern or the name is wrong, or other machines would not know the variants,
+            before anything runs; or MLflow does not answer.
         PipelineFailed: a stage failed. All that does not depend on it has run, and the verdicts are there.
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
     checkout = Path(project or ROOT).resolve()
-    settings = config.load(checkout / "params.yaml")
+    name = workspace.check_name(name or (f"ablations-{profile}" if profile else "ablations"))
+    if remote and profile:
+        raise CotamError("Other machines do not see a profile: commit the changed params.yaml and run that.")
+    folder = workspace.open_changed(checkout, name, profile, {})
+    settings = config.load(folder / "params.yaml")
     chosen = choose(settings, variants or ["*"], seeds or [settings.seed])
-    _write_pipeline(checkout, remote)
+    _write_pipeline(folder, remote)
     if remote:
         workspace.refuse_edits(checkout)
-    stages = needed(read_graph(checkout, (MAIN, ABLATIONS)), chosen)
+    stages = needed(read_graph(folder, (MAIN, ABLATIONS)), chosen)
     get_run_logger().info("%d runs of variants, %d stages.", len(chosen), len(stages))
-    _run(checkout, settings, chosen, stages, name, retries, remote)
+    try:
+        _run(folder, settings, chosen, stages, name, retries, remote)
+    except PipelineFailed:
+        if folder != checkout:
+            get_run_logger().warning("What there is lies in %s; the same command goes on there.", folder / "results")
+        raise
+    if folder != checkout:
+        get_run_logger().info("The results are in %s.", workspace.copy_back(folder, checkout, name))
 
 
 def needed(graph: list[Stage], chosen: list[Run]) -> list[Stage]:

@@ -58,17 +58,12 @@ def train_and_eval(
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
     checkout, overrides = Path(project or ROOT).resolve(), overrides or {}
-    name = name or workspace.run_name(profile, overrides) or "default"
-    if "/" in name or name.startswith("."):
-        raise CotamError(f"A run cannot be called {name}: a folder has that name too, so no slash and no dot in front.")
+    name = workspace.check_name(name or workspace.run_name(profile, overrides) or "default")
     if remote and (profile or overrides):
         raise CotamError("Other machines do not see overrides: commit the changed params.yaml and run that.")
     if remote:
         workspace.refuse_edits(checkout)
-    if profile or overrides:
-        folder = workspace.open_workspace(checkout, name, workspace.changed_settings(checkout, profile, overrides))
-    else:
-        folder = checkout
+    folder = workspace.open_changed(checkout, name, profile, overrides)
     run_experiment(folder, name, {"profile": profile or "", "overrides": overrides}, remote)
     if folder != checkout:
         results = workspace.copy_back(folder, checkout, name)

@@ -74,7 +74,7 @@ def changed_settings(project: Path, profile: str | None, overrides: Mapping[str,
 
     Args:
         project: has params.yaml and profiles/<profile>.yaml.
-        profile: its values replace those of the same keys.
+        profile: its values replace those of the same keys; variants that it names stand in place of all others.
         overrides: dotted key -> value; text is read as it would be in params.yaml.
 
     Raises:
@@ -85,7 +85,10 @@ def changed_settings(project: Path, profile: str | None, overrides: Mapping[str,
         path = project / "profiles" / f"{profile}.yaml"
         if not path.exists():
             raise CotamError(f"There is no profile {profile}: {path} does not exist.")
-        _merge(settings, read_yaml(path))
+        values = read_yaml(path)
+        if values.get("variants"):
+            settings["variants"] = {}
+        _merge(settings, values)
     for key, value in overrides.items():
         override(settings, key, value if isinstance(value, str) else json.dumps(value))
     return settings
@@ -101,6 +104,28 @@ def run_name(profile: str | None, overrides: Mapping[str, Any]) -> str:
         return name
     tail = hashlib.sha256(repr(sorted(overrides.items())).encode()).hexdigest()[:6]
     return f"{name[:50]}-{tail}"
+
+
+def check_name(name: str) -> str:
+    """The name of a run, which its results' folder has too.
+
+    Raises:
+        CotamError: no folder can have it here.
+    """
+    if "/" in name or name.startswith("."):
+        raise CotamError(f"A run cannot be called {name}: a folder has that name too, so no slash and no dot in front.")
+    return name
+
+
+def open_changed(project: Path, name: str, profile: str | None, overrides: Mapping[str, Any]) -> Path:
+    """Where a run with these changes takes place: a workspace called `name`, or without changes `project` itself.
+
+    Raises:
+        CotamError: as `changed_settings` and `open_workspace` do.
+    """
+    if not (profile or overrides):
+        return project
+    return open_workspace(project, name, changed_settings(project, profile, overrides))
 
 
 def open_workspace(project: Path, name: str, settings: Mapping[str, Any]) -> Path:

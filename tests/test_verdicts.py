@@ -70,14 +70,18 @@ def files(factor: float = 1.0):
 
 @pytest.fixture
 def found(tmp_path):
-    """A checkout with the main run's results, and a function that adds a variant's and gives all results."""
+    """Of the settings in params.yaml: see `made_up`."""
+    return made_up(tmp_path, config.load(overrides=OVERRIDES))
+
+
+def made_up(tmp_path, settings):
+    """A checkout with the main run's results; functions that add a variant's and read all of them, and the settings."""
     images = {"images": [f"{image:03d}" for image in range(IMAGES)], "pixels": [128 * 128] * IMAGES}
     scores = {"clean": {"-": [1] * (3 * IMAGES)}, "elic": answers(0, SEED)}
     rates = {"styles": {"bench": images | {"methods": {"elic": files()}}}}
     write_json(tmp_path / "results/rate/elic/rates.json", rates)
     style = {"bench": {"questions": questions(), "scores": scores}}
     write_json(tmp_path / "results/scores/elic-micro-llava/scores.json", {"styles": style})
-    settings = config.load(overrides=OVERRIDES)
     known = {run.name: run for run in runs(settings)}
 
     def add(variant, shift, seeds=(SEED,), factor=1.0, drops=(0.25, 0.25, 0.45), **changes):
@@ -180,7 +184,23 @@ def test_what_is_only_shown_decides_nothing(found):
 def test_high_resolution_is_named_as_not_measured(found):
     _, results, settings = found
     claim = verdict(results(), settings, "C13")
-    assert claim.verdict == MISSING and "high-resolution" in claim.comparisons[0].missing
+    assert claim.verdict == MISSING and "several tiles" in claim.comparisons[0].missing
+
+
+def test_hierarchical_guidance_is_held_against_each_of_its_parts(tmp_path):
+    parts = {scope: f"{scope}: {{guidance: {{scope: {scope}}}, adapter_of: full}}" for scope in ("global", "local")}
+    variants = {"variants": f"{{full: {{}}, {', '.join(parts.values())}}}"}
+    add, results, settings = made_up(tmp_path, config.load(overrides=OVERRIDES | variants))
+    assert verdict(results(), settings, "C13").verdict == MISSING
+    add("full", 0.15)
+    add("global", 0.05)
+    assert verdict(results(), settings, "C13").verdict == HOLDS
+    add("local", 0.3)  # the paper says nothing of it
+    claim = verdict(results(), settings, "C13")
+    assert claim.verdict == HOLDS and len(claim.comparisons) == 4
+    assert [one.estimate.value > 0 for one in claim.comparisons] == [True, True, False, False]
+    add("global", 0.3)
+    assert verdict(results(), settings, "C13").verdict == FAILS
 
 
 def test_cross_level_questions_suffer_most(found):

@@ -98,6 +98,9 @@ def test_only_what_the_chosen_variants_need_is_run(variants_project):
     [
         ({"variants": ["yes-*"]}, r"No variant is called yes-\*"),
         ({"seeds": [3]}, "The seed 3 is not in"),
+        ({"profile": "huge"}, "There is no profile huge"),
+        ({"profile": "world", "remote": True}, "Other machines do not see a profile"),
+        ({"name": "a/b"}, "A run cannot be called a/b"),
     ],
 )
 def test_what_cannot_be_chosen_is_one_sentence(variants_project, options, sentence):
@@ -203,6 +206,22 @@ def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, var
     assert tags(again)["ran"] == "false" and tags(again)["cached_from"] == begun
     artifacts = client._call("GET", "mlflow/artifacts/list", params={"run_id": parent["info"]["run_id"]})["files"]
     assert {"verdicts.json", "index.html", "C11.md"} <= {file["path"] for file in artifacts}
+
+
+def test_a_profile_is_run_in_a_copy_with_its_own_variants(running, variants_project):
+    services.up(running)
+    profile = variants_project / "profiles/few.yaml"
+    profile.parent.mkdir()
+    profile.write_text("variants: {seen: {receive: picture}}\n")
+    before = read_json(variants_project / "results/ablations/verdicts.json")
+    run_deployment(running, "ablations/local", profile="few", project=str(variants_project))
+    found = variants_project / "results/runs/ablations-few"
+    assert read_json(found / "ablations/verdicts.json")["there"] == [f"seen-{SEED}"]
+    assert list(config.load(found / "params.yaml").variants) == ["seen"]
+    assert read_json(variants_project / "results/ablations/verdicts.json") == before
+    client, [parent, *_] = experiments(running)
+    assert parent["info"]["run_name"] == "ablations-few" and list(variant_runs(client, parent)) == [f"seen-{SEED}"]
+    assert not list((variants_project / ".cotam/workspaces").iterdir())
 
 
 def last_words(project) -> str:

@@ -115,6 +115,13 @@ def test_a_profile_is_merged_into_the_settings(checkout):
     settings = changed_settings(checkout, "big", {"adapter.lambda_high": "2"})
     assert settings["scenes"] == {"images": 9, "size": 128}
     assert settings["threads"] == 8 and settings["adapter"]["lambda_high"] == 2
+    assert "full" in settings["variants"]
+
+
+def test_variants_of_a_profile_stand_in_place_of_all_others(checkout):
+    (checkout / "profiles").mkdir()
+    (checkout / "profiles/few.yaml").write_text("variants: {mine: {}}\n")
+    assert changed_settings(checkout, "few", {})["variants"] == {"mine": {}}
 
 
 @pytest.mark.parametrize(
