@@ -3,7 +3,7 @@
 A run whose process ends is reported by its worker. When the machine goes, nobody reports, and a self-hosted server
 would leave the run "Running" for ever. Each flow run therefore sends a heartbeat every 30 seconds
 (PREFECT_FLOWS_HEARTBEAT_FREQUENCY), and this automation sets a run of a cluster (tag `cluster`) to Crashed after 90
-seconds without one. The driver (`flows/pipeline.py`) then asks for the stage again. On one machine a dead worker is
+seconds without one. The driver (`flows/elsewhere.py`) then asks for the stage again. On one machine a dead worker is
 noticed otherwise (`flows/workers.py`), and a computer that was asleep is not to be taken for a dead one.
 """
 

@@ -4,23 +4,18 @@ A task does no work itself. Work pools belong to deployments, so it asks for a r
 machines `run-stage/cluster-<pool>`) and awaits it. A stage whose worker died is asked for again.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.deployments import run_deployment
 from prefect.futures import PrefectFuture
 from prefect.states import State
 
 from flows.dvc_graph import Stage, read_graph, unchanged
+from flows.elsewhere import run_elsewhere
 from flows.records import record_stage
-from flows.waiting import wait_for
-
-CRASH_WAITS = (5.0, 30.0, 120.0)
-"""Seconds to wait before a stage whose process or machine died is asked for again."""
 
 
 class PipelineFailed(Exception):
@@ -57,16 +52,10 @@ def drive(stage: Stage, job: Job) -> str:
     if not job.remote:
         parameters["project"] = str(job.project)
     pool = f"cluster-{stage.pool}" if job.remote else stage.pool
-    for wait in (*CRASH_WAITS, None):
-        run = run_deployment(f"run-stage/{pool}", parameters=parameters, flow_run_name=stage.name, timeout=0)
-        state = wait_for(run.id)
-        if state.is_completed():
-            return "ran"
-        if wait is None or not state.is_crashed():
-            raise PipelineFailed(f"Stage {stage.name} is {state.name.lower()}: {state.message}")
-        get_run_logger().warning("Stage %s crashed (%s); again in %.0f s.", stage.name, state.message, wait)
-        time.sleep(wait)
-    raise AssertionError("the last wait is None")
+    state = run_elsewhere(f"run-stage/{pool}", parameters, stage.name)
+    if not state.is_completed():
+        raise PipelineFailed(f"Stage {stage.name} is {state.name.lower()}: {state.message}")
+    return "ran"
 
 
 def run_pipeline(job: Job) -> None:

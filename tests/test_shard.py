@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import pytest
 
 from components.cli import main
-from components.data import shard_folder, sharding
+from components.data import packing, shard_folder
 from components.data.sharding import _rank
 from components.errors import CotamError
 from components.files import sha256, sha256_tree
@@ -104,10 +104,10 @@ def test_awkward_pictures_are_taken_or_named_with_a_reason(tmp_path):
 
 
 def test_of_large_pictures_one_is_decoded_at_a_time(tmp_path, monkeypatch):
-    at_once, most, decode, counting = [0, 0], [0, 0], sharding.decode, threading.Lock()
+    at_once, most, decode, counting = [0, 0], [0, 0], packing.decode, threading.Lock()
 
     def counted(content, maximum_pixels):
-        kind = int(sharding._pixels(content) > sharding.LARGE)
+        kind = int(packing._pixels(content) > packing.LARGE)
         with counting:
             at_once[kind] += 1
             most[kind] = max(most[kind], at_once[kind])
@@ -118,8 +118,8 @@ def test_of_large_pictures_one_is_decoded_at_a_time(tmp_path, monkeypatch):
             with counting:
                 at_once[kind] -= 1
 
-    monkeypatch.setattr(sharding, "LARGE", 64 * 64)
-    monkeypatch.setattr(sharding, "decode", counted)
+    monkeypatch.setattr(packing, "LARGE", 64 * 64)
+    monkeypatch.setattr(packing, "decode", counted)
     folder_of(tmp_path / "in", 8)
     for number in range(4):
         (tmp_path / f"in/large {number}.png").write_bytes(file_bytes(noise(number, 128), "PNG"))

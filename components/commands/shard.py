@@ -6,6 +6,7 @@ With --link, shards that lie on S3 stay there, and the folder says where.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,8 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         epilog="examples:\n"
         "  cotam shard ~/photos -o data/my-photos\n"
         "  cotam shard s3://bucket/photos -o data/my-photos    (AWS_ENDPOINT_URL names another S3 service)\n"
-        "  cotam shard s3://bucket/cc3m --link -o data/cc3m    (train on shards that were copied to S3, from there)\n\n"
+        "  cotam shard s3://bucket/cc3m --link -o data/cc3m    (train on shards that were copied to S3, from there)\n"
+        "  cotam shard ~/cc3m -o data/cc3m --part 3/8          (1/8 to 8/8 on eight machines, then --parts 8)\n\n"
         "then train on it: set `data.source: data/my-photos` in params.yaml and run `dvc repro`",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -55,6 +57,19 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         metavar="N",
         help=f"skip larger ones (default: {_RULES['maximum_pixels']})",
     )
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument(
+        "--part",
+        type=_part,
+        metavar="K/N",
+        help="make the K-th of N parts only, on one of several machines that share FOLDER's disk",
+    )
+    several.add_argument(
+        "--parts",
+        type=at_least(1),
+        metavar="N",
+        help="make what is missing of N parts, and FOLDER of all of them",
+    )
     parser.add_argument("--no-track", action="store_true", help="do not track the shards with DVC")
     parser.add_argument("--json", action="store_true", help="report as JSON")
 
@@ -65,22 +80,35 @@ def run(args: argparse.Namespace) -> int:
     if args.link:
         from components.data.linking import link_shards
 
-        if rules:
-            option = next(iter(rules)).replace("_", "-")
+        if given := [*rules, *(name for name in ("part", "parts") if getattr(args, name))]:
+            option = given[0].replace("_", "-")
             raise CotamError(f"--{option} says how to make shards, which --link does not do.")
         manifest = link_shards(args.source, args.out)
+    elif args.part or args.parts:
+        from components.data.parts import shard_parts
+
+        part, parts = args.part or (None, args.parts)
+        manifest = shard_parts(args.source, args.out, parts, part, **(_RULES | rules))
     else:
         from components.data.sharding import shard_folder
 
         manifest = shard_folder(args.source, args.out, **(_RULES | rules))
-    tracked = None if args.no_track else _track(None if args.link else args.source, Path(args.out))
+    tracked = None if args.no_track or args.part else _track(None if args.link else args.source, Path(args.out))
     if args.json:
         keys = ("source", "images", "bytes", "skipped", "ignored")
         report = {"folder": args.out, "shards": len(manifest["shards"]), "tracked": tracked}
         print(json.dumps(report | {key: manifest[key] for key in keys}, indent=2))
     else:
-        _print(args.out, manifest, tracked)
+        _print(args, manifest, tracked)
     return 0
+
+
+def _part(text: str) -> tuple[int, int]:
+    """`3/8`, for argparse."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text} is no part; give K/N, from 1/N to N/N")
+    return int(found[1]), int(found[2])
 
 
 def _track(source: str | None, out: Path) -> list[str] | None:
@@ -100,9 +128,10 @@ def _track(source: str | None, out: Path) -> list[str] | None:
     return done.stdout.split("\n")[:-1]
 
 
-def _print(out: str, manifest: dict, tracked: list[str] | None) -> None:
-    shards = len(manifest["shards"])
-    print(f"{out}: {manifest['images']} images, {shards} shard{'s' * (shards != 1)}, {manifest['bytes'] / 1e6:.1f} MB")
+def _print(args: argparse.Namespace, manifest: dict, tracked: list[str] | None) -> None:
+    shards, out = len(manifest["shards"]), args.out
+    what = f"{out}, part {args.part[0]} of {args.part[1]}" if args.part else out
+    print(f"{what}: {manifest['images']} images, {shards} shard{'s' * (shards != 1)}, {manifest['bytes'] / 1e6:.1f} MB")
     skipped = manifest["skipped"]
     for skip in skipped[:10]:
         print(f"skipped {skip['name']}: it {skip['reason']}")
@@ -113,4 +142,7 @@ def _print(out: str, manifest: dict, tracked: list[str] | None) -> None:
         print(f"left out, not images by name: {others}")
     if tracked is not None:
         print(f"tracked with DVC: commit {' and '.join(tracked)}")
-    print(f"To train on it, set data.source to {out} in params.yaml and run `dvc repro`.")
+    if args.part:
+        print(f"When all parts are there: `cotam shard {args.source} -o {out} --parts {args.part[1]}`, same options.")
+    else:
+        print(f"To train on it, set data.source to {out} in params.yaml and run `dvc repro`.")

@@ -1,58 +1,43 @@
 """A source of pictures -> a folder of WebDataset shards that any machine would make the same, byte for byte.
 
 Pictures are checked, made plain RGB, put into an order that depends on their names and the seed alone, and packed. A
-run that was killed goes on after its last finished shard; the folder appears only when all of it is there.
+run that was killed goes on after its last finished shard; the folder appears only when all of it is there. Several
+processes or machines can share the work (`parts.py`).
 """
 
 import errno
 import hashlib
-import io
 import itertools
 import json
 import shutil
 import tarfile
-import threading
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from PIL import Image
 
-from components.ahead import in_order
-from components.data.images import FORMATS, MAXIMUM_PIXELS, UnusableImageError, decode
+from components.data.images import MAXIMUM_PIXELS
 from components.data.manifest import FORMAT, INDEX, MANIFEST, VERSION, is_shards
+from components.data.packing import Picture, Rules, prepare_all
 from components.data.sources import Item, Listing, Source, open_source
 from components.errors import CotamError
 from components.files import atomic_file, read_json, replace, sha256, write_json
 from components.progress import track
 
-READERS = 8  # threads; a picture from S3 takes longer to arrive than to check
-AHEAD = 4 * READERS  # pictures in memory at most,
-AHEAD_BYTES = 1 << 28  # and their files' bytes
-LARGE = 16_000_000  # pixels: of pictures with more one is decoded at a time, or eight of the maximum would fill memory
-_one_large = threading.Lock()
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
-class Rules:
-    """What goes into shards, and in which order (see `shard_folder`). Part of the manifest."""
+class Share:
+    """Part `part` (1 ... `parts`) of a source: an interval of the order, which is one of `parts` of equal length."""
 
-    seed: int
-    shard_images: int
-    minimum_side: int
-    maximum_pixels: int
-
-
-@dataclass(frozen=True)
-class _Picture:
-    content: bytes
-    kind: str  # "jpg" or "png"
-    about: dict[str, Any]  # what NUMBER.json says
+    part: int
+    parts: int
 
 
 def shard_folder(
@@ -88,22 +73,9 @@ def shard_folder(
     target = Path(out).resolve()
     work = work or target.with_name(f".{target.name}.shards.tmp")
     refuse_unsafe(source, target)
-    try:
-        with only_run(work, target):
-            try:
-                manifest = _shard(name or str(source), open_source(source, without=target), rules, work / "shards")
-                replace(work / "shards", target)
-            finally:
-                if not any(work.glob("shards/*.tar")):  # nothing to go on from
-                    shutil.rmtree(work)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        raise CotamError(
-            f"{out} cannot be written ({error.strerror}); free some room and run the same again, which goes on from "
-            "the last finished shard."
-        ) from None
-    return manifest
+    with writing(target, work):
+        origin = open_source(source, without=target)
+        return make_shards(name or str(source), origin, origin.list(), rules, target, work / "shards")
 
 
 def refuse_unsafe(source: str | Path, target: Path) -> None:
@@ -112,6 +84,29 @@ def refuse_unsafe(source: str | Path, target: Path) -> None:
         raise CotamError(f"{source} would be overwritten; write the shards to another folder.")
     if target.exists() and not (target.is_dir() and (is_shards(target) or not any(target.iterdir()))):
         raise CotamError(f"{target} exists and does not hold shards; choose another folder or remove it.")
+
+
+@contextmanager
+def writing(target: Path, work: Path) -> Iterator[None]:
+    """Hold `work`, where the block makes shards that become `target`; what can be gone on from stays there.
+
+    Raises:
+        CotamError: there is no room, or another run is writing the same folder.
+    """
+    try:
+        with only_run(work, target):
+            try:
+                yield
+            finally:
+                if not any(work.glob("shards/*.tar")):  # nothing to go on from
+                    shutil.rmtree(work)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise CotamError(
+            f"{target} cannot be written ({error.strerror}); free some room and run the same again, which goes on from "
+            "the last finished shard."
+        ) from None
 
 
 @contextmanager
@@ -129,37 +124,76 @@ def only_run(work: Path, target: Path) -> Iterator[None]:
         lock.release()
 
 
-def _shard(name: str, source: Source, rules: Rules, folder: Path) -> dict[str, Any]:
-    """Write everything of the final folder into `folder`, where finished shards of an earlier run may lie."""
-    listing = source.list()
+def make_shards(
+    name: str,
+    source: Source,
+    listing: Listing,
+    rules: Rules,
+    target: Path,
+    folder: Path,
+    share: Share | None = None,
+) -> dict[str, Any]:
+    """Write everything of `target` into `folder`, where finished shards of an earlier run may lie, and rename it.
+
+    Args:
+        name: what the manifest calls the source.
+        source, listing: what there is.
+        rules: what is taken.
+        target: the folder to write.
+        folder: on the same disk.
+        share: the part of the pictures that is wanted, which may be none; by default all.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        CotamError: there is nothing to shard.
+    """
     if not listing.items:
         others = ", ".join(f"{count} {suffix}" for suffix, count in listing.ignored.items())
         raise CotamError(f"{name} holds no images{f' (only {others})' if others else ''}; give a folder of images.")
     items = sorted(listing.items, key=lambda item: _rank(rules.seed, item.name))
-    parts = _finished_parts(folder, {"rules": asdict(rules), "listing": listing.key, "version": VERSION})
+    before, items = _share_of(items, rules.seed, share) if share else (0, items)
+    plan = plan_of(rules, listing, share)
+    parts = _finished_parts(folder, plan)
     done = parts[-1]["end"] if parts else 0
 
-    pictures = zip(range(done + 1, len(items) + 1), _prepare_all(source, items[done:], rules), strict=True)
+    pictures = zip(range(done + 1, len(items) + 1), prepare_all(source, items[done:], rules), strict=True)
     shown = track(itertools.chain(range(done), pictures), "Sharding", len(items))
     for _ in range(done):  # so that the bar starts where the last run ended
         next(shown)
-    taken: list[_Picture] = []
+    taken: list[Picture] = []
     skipped: list[dict[str, str]] = []
     for end, outcome in shown:
-        if isinstance(outcome, _Picture):
+        if isinstance(outcome, Picture):
             taken.append(outcome)
         else:
             skipped.append(outcome)
         if len(taken) == rules.shard_images or (end == len(items) and (taken or skipped)):
-            first = sum(len(part["places"]) for part in parts)
+            first = before + sum(len(part["places"]) for part in parts)
             parts.append(_write_part(folder, len(parts), first, taken, {"end": end, "skipped": skipped}))
             taken, skipped = [], []
-    return _write_manifest(name, rules, listing, parts, folder)
+    manifest = write_manifest(name, rules, listing, parts, folder, {"plan": plan} if share else {})
+    replace(folder, target)
+    return manifest
+
+
+def plan_of(rules: Rules, listing: Listing, share: Share | None) -> dict[str, Any]:
+    """All that shards depend on."""
+    plan = {"rules": asdict(rules), "listing": listing.key, "version": VERSION}
+    return plan | asdict(share) if share else plan
 
 
 def _rank(seed: int, name: str) -> bytes:
     """Where a picture stands in the order: the same on any machine, whatever else is in the folder."""
     return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+
+
+def _share_of(items: list[Item], seed: int, share: Share) -> tuple[int, list[Item]]:
+    """How many of `items`, which are in their order, come before the share, and those in it."""
+    of = [int.from_bytes(_rank(seed, item.name)[:8]) * share.parts >> 64 for item in items]
+    first, end = bisect_left(of, share.part - 1), bisect_right(of, share.part - 1)
+    return first, items[first:end]
 
 
 def _finished_parts(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -179,54 +213,8 @@ def _finished_parts(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
     return parts
 
 
-def _prepare_all(source: Source, items: list[Item], rules: Rules) -> Iterator[_Picture | dict[str, str]]:
-    """Read and check pictures some places ahead, in several threads; yield them in their order."""
-    return in_order(
-        lambda item: _prepare(source, item, rules),
-        items,
-        threads=READERS,
-        ahead=AHEAD,
-        weigh=lambda item: item.size,
-        heaviest=AHEAD_BYTES,
-    )
-
-
-def _prepare(source: Source, item: Item, rules: Rules) -> _Picture | dict[str, str]:
-    """A picture as it goes into a shard, or which one is skipped and why."""
-    name = item.name.encode(errors="surrogateescape").decode(errors="replace")  # JSON holds only Unicode
-    try:
-        content = source.read(item)
-        with _one_large if _pixels(content) > LARGE else nullcontext():
-            return _as_packed(name, content, rules)
-    except UnusableImageError as error:
-        return {"name": name, "reason": str(error)}
-
-
-def _as_packed(name: str, content: bytes, rules: Rules) -> _Picture:
-    """Raises UnusableImageError: it is not to be used."""
-    image, kind = decode(content, rules.maximum_pixels)
-    if min(image.size) < rules.minimum_side:
-        raise UnusableImageError(
-            f"is {image.width} x {image.height} pixels, smaller than the minimum side of {rules.minimum_side}"
-        )
-    if kind is None:
-        file = io.BytesIO()
-        image.save(file, "PNG", compress_level=1)  # a quarter larger than the default, in a third of the time
-        content, kind = file.getvalue(), "png"
-    return _Picture(content, kind, {"name": name, "width": image.width, "height": image.height})
-
-
-def _pixels(content: bytes) -> int:
-    """What a file's head promises; 0 where it cannot be read, of which `decode` says why."""
-    try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            return image.width * image.height
-    except Exception:  # decoders of damaged files raise anything
-        return 0
-
-
 def _write_part(
-    folder: Path, number: int, first: int, pictures: list[_Picture], rest: dict[str, Any]
+    folder: Path, number: int, first: int, pictures: list[Picture], rest: dict[str, Any]
 ) -> dict[str, Any]:
     """Write one shard, then the note that says it is finished."""
     part = {"file": f"{number:05d}.tar", "places": [], **rest}
@@ -241,7 +229,7 @@ def _write_part(
     return part
 
 
-def _write_tar(path: Path, first: int, pictures: list[_Picture]) -> None:
+def _write_tar(path: Path, first: int, pictures: list[Picture]) -> None:
     from webdataset import TarWriter  # imports torch
 
     # No times and no owners: the same pictures are the same bytes.
@@ -251,21 +239,37 @@ def _write_tar(path: Path, first: int, pictures: list[_Picture]) -> None:
             tar.write({"__key__": f"{number:09d}", picture.kind: picture.content, "json": about})
 
 
-def _write_manifest(name: str, rules: Rules, listing: Listing, parts: list[dict], folder: Path) -> dict[str, Any]:
-    """Write index.npy and manifest.json over the finished shards, and remove the notes."""
+def write_manifest(
+    name: str, rules: Rules, listing: Listing, parts: list[dict], folder: Path, more: dict[str, Any]
+) -> dict[str, Any]:
+    """Write index.npy and manifest.json over the finished shards, and remove the notes.
+
+    Args:
+        name, rules, listing: as in `make_shards`.
+        parts: of each shard `file`, `places` (offset and size per picture), `bytes` and `sha256`, and `skipped`.
+        folder: where they lie.
+        more: what else the manifest is to say.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        CotamError: all pictures were skipped. (Of a part they may be.)
+    """
     shards = [part for part in parts if part["places"]]
     skipped = sorted((skip for part in parts for skip in part["skipped"]), key=lambda skip: skip["name"])
-    if not shards:
+    if not shards and "plan" not in more:
         example = f"{skipped[0]['name']} {skipped[0]['reason']}"
         raise CotamError(f"None of the {len(skipped)} images in {name} can be used; the first: {example}.")
     rows = [[number, *place] for number, part in enumerate(shards) for place in part["places"]]
     with atomic_file(folder / INDEX) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.asarray(rows, dtype=np.int64), allow_pickle=False)
+        np.save(file, np.asarray(rows, dtype=np.int64).reshape(-1, 3), allow_pickle=False)
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "source": name,
         **asdict(rules),
+        **more,
         "images": len(rows),
         "bytes": sum(part["bytes"] for part in shards),
         "index": {"file": INDEX, "bytes": (folder / INDEX).stat().st_size, "sha256": sha256(folder / INDEX)},
@@ -278,5 +282,5 @@ def _write_manifest(name: str, rules: Rules, listing: Listing, parts: list[dict]
     }
     write_json(folder / MANIFEST, manifest)
     for note in (folder / "plan.json", *folder.glob("*.part.json")):
-        note.unlink()
+        note.unlink(missing_ok=True)
     return manifest

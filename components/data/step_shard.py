@@ -1,11 +1,10 @@
 """The step that gives training its shards: packs a folder of images, or takes shards that are there or on S3."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.data.manifest import DIGESTS, INDEX, LOCATION, MANIFEST, is_link, is_shards
+from components.data.parts import take
 from components.data.reader import ShardReader
 from components.data.sharding import shard_folder
 from components.errors import CotamError
@@ -50,9 +49,5 @@ def _adopt(source: Path, out: Path) -> int:
         reader.verify()
         names = [MANIFEST, INDEX, *(shard["file"] for shard in reader.manifest["shards"])]
     for name in track(names, "Taking shards"):
-        origin = (source / name).resolve()  # DVC may have checked it out as a link into its cache
-        try:
-            os.link(origin, out / name)  # takes no room
-        except OSError:  # another disk, or a file system without links
-            shutil.copyfile(origin, out / name)
+        take((source / name).resolve(), out / name)  # DVC may have checked it out as a link into its cache
     return len(reader)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 
 from components.errors import CotamError
@@ -165,3 +166,10 @@ def s3(stores, monkeypatch):
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
     return boto3.Session().client("s3")  # the default session would remember other tests' keys
+
+
+def last_words(project: Path, flow: str) -> str:
+    """What Prefect says of the newest run of a flow."""
+    api = flow_services.environment(project)["PREFECT_API_URL"]
+    where = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
+    return httpx.post(f"{api}/flow_runs/filter", json=where).json()[0]["state"]["message"]

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 
-import httpx
 import pytest
 
 from components import config
@@ -19,7 +18,7 @@ from flows import services
 from flows.ablations import ablations, needed
 from flows.dvc_graph import MAIN, read_graph
 from pipelines.generate import ABLATIONS
-from tests.flows.conftest import run_deployment
+from tests.flows.conftest import last_words, run_deployment
 from tests.flows.test_demo import experiments
 from tests.pipeline_project import git
 
@@ -174,7 +173,7 @@ def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, var
     options = {"variants": ["no-adapter", "high-*"], "project": str(variants_project)}
     with pytest.raises(AssertionError, match="Failed"):  # prefect's exit code is not 0
         run_deployment(running, "ablations/local", **options)
-    said = last_words(running)
+    said = last_words(running, "ablations")
     assert f"1 of 2 runs ended well; not high-only-{SEED}." in said and "on purpose" in said
     assert (variants_project / "attempts").read_text() == "11"
     verdicts = variants_project / "results/ablations/verdicts.json"
@@ -222,13 +221,6 @@ def test_a_profile_is_run_in_a_copy_with_its_own_variants(running, variants_proj
     client, [parent, *_] = experiments(running)
     assert parent["info"]["run_name"] == "ablations-few" and list(variant_runs(client, parent)) == [f"seen-{SEED}"]
     assert not list((variants_project / ".cotam/workspaces").iterdir())
-
-
-def last_words(project) -> str:
-    """What Prefect says of the newest run of the flow."""
-    api = services.environment(project)["PREFECT_API_URL"]
-    where = {"flows": {"name": {"any_": ["ablations"]}}, "sort": "START_TIME_DESC", "limit": 1}
-    return httpx.post(f"{api}/flow_runs/filter", json=where).json()[0]["state"]["message"]
 
 
 def variant_runs(client: TrackingClient, parent) -> dict:

@@ -135,7 +135,9 @@ def test_all_of_prefect_yaml_is_deployed(running):
         "run-stage/cpu": "cpu",
         "run-stage/gpu": "gpu",
         "train-and-eval/cluster": "cluster",
-        "shard-dataset/cluster": "cluster-cpu",
+        "shard-dataset/cluster": "cluster",
+        "shard-part/cpu": "cpu",
+        "shard-part/cluster-cpu": "cluster-cpu",
         "run-stage/cluster-cpu": "cluster-cpu",
         "run-stage/cluster-gpu": "cluster-gpu",
     }
