@@ -22,6 +22,7 @@ from components.training.feature_store import PORTION
 Way = Callable[[], int]
 """Reads pictures and returns how many."""
 
+
 @contextmanager
 def store(project: Path) -> Iterator[str]:
     """The s3:// address of an empty place: in the store that AWS_ENDPOINT_URL names, or in one of `project`."""
@@ -62,12 +63,7 @@ def _started(project: Path) -> Iterator[None]:
 
 def ways(shards: Path, url: str, folder: Path) -> dict[str, Way]:
     """Copy `shards` to `url`, link them, and return every way to read them there."""
-    import boto3
-
-    client = boto3.Session().client("s3")
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    for path in sorted(shards.iterdir()):
-        client.upload_file(str(path), bucket, f"{prefix}/{path.name}")
+    client, bucket, prefix = upload(shards, url)
     link_shards(url, folder / "link")
     with mock.patch.dict(os.environ, {"COTAM_SHARD_CACHE": "0"}):
         streaming = ShardReader(folder / "link")
@@ -93,6 +89,17 @@ def ways(shards: Path, url: str, folder: Path) -> dict[str, Way]:
         "S3, shuffled, cache full": lambda: count(cached.images(0)),
         "S3, webdataset": lambda: by_webdataset(pages),  # its own way to an address: curl
     }
+
+
+def upload(folder: Path, url: str) -> tuple[Any, str, str]:
+    """Copy the files of `folder` to `url`; the client, the bucket and the prefix."""
+    import boto3
+
+    client = boto3.Session().client("s3")
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    for path in sorted(folder.iterdir()):
+        client.upload_file(str(path), bucket, f"{prefix}/{path.name}")
+    return client, bucket, prefix
 
 
 def training(settings: config.Settings, folder: Path) -> Way:

@@ -5,18 +5,20 @@ import subprocess
 import sys
 import tarfile
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet as pq
 
 from components.cli import main
-from components.data import ShardReader, shard_folder, sharding
+from components.data import ShardReader, parquet, shard_folder, sharding
 from components.data.parts import folder_of_parts, shard_parts
 from components.data.sharding import only_run
 from components.errors import CotamError
 from components.files import sha256_tree
 from components.paths import ROOT
-from tests.pictures import folder_of
+from tests.pictures import file_bytes, folder_of, noise
 
 RULES = {"shard_images": 4, "seed": 3}
 
@@ -96,6 +98,21 @@ def test_parts_of_another_source_are_made_again(tmp_path):
     shard_parts(pictures, tmp_path / "out", 2, 1, **RULES)
     folder_of(pictures, 2, first=6)
     assert shard_parts(pictures, tmp_path / "out", 2, **RULES)["images"] == 8
+
+
+def test_tables_are_unpacked_once_for_all_parts(tmp_path, monkeypatch):
+    unpacked, unpack = [], parquet._unpack
+    monkeypatch.setattr(parquet, "_unpack", lambda table, folder: (unpacked.append(table.name), unpack(table, folder)))
+    (tmp_path / "in").mkdir()
+    rows = {"image": [file_bytes(noise(number), "PNG") for number in range(20)]}
+    pq.write_table(pa.table(rows), tmp_path / "in/train.parquet")
+    shard_parts(tmp_path / "in", tmp_path / "out", 3, 2, **RULES)
+    assert shard_parts(tmp_path / "in", tmp_path / "out", 3, **RULES)["images"] == 20
+    assert unpacked == ["train.parquet"]
+    (tmp_path / "in/cut.parquet").write_bytes((tmp_path / "in/train.parquet").read_bytes()[:-9])
+    with pytest.raises(CotamError, match="damaged"):
+        shard_parts(tmp_path / "in", tmp_path / "out", 3, 2, **RULES)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
 def test_one_part_is_made_by_one_run(pictures, tmp_path):

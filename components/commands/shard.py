@@ -1,4 +1,4 @@
-"""`cotam shard`: pack images (a folder, WebDataset tars, S3) into shards to train on, and track them with DVC.
+"""`cotam shard`: pack images (a folder, WebDataset tars, parquet, S3) into shards to train on, and have DVC track them.
 
 With --link, shards that lie on S3 stay there, and the folder says where.
 """
@@ -33,7 +33,11 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         "then train on it: set `data.source: data/my-photos` in params.yaml and run `dvc repro`",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("source", metavar="SOURCE", help="a folder of images or WebDataset tars, or s3://BUCKET/PREFIX")
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="a folder of images, WebDataset tars or parquet files of images, or s3://BUCKET/PREFIX",
+    )
     parser.add_argument(
         "--link", action="store_true", help="SOURCE holds shards: check them, and leave them there to be trained on"
     )

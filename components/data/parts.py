@@ -13,8 +13,10 @@ from typing import Any
 from components.data.images import MAXIMUM_PIXELS
 from components.data.manifest import MANIFEST, is_shards, read_index, read_manifest
 from components.data.packing import Rules
+from components.data.parquet import open_with_tables
 from components.data.sharding import Share, make_shards, plan_of, refuse_unsafe, write_manifest, writing
-from components.data.sources import Listing, Source, open_source
+from components.data.sources import Listing, Source
+from components.errors import CotamError
 from components.files import read_json, replace
 
 
@@ -44,8 +46,14 @@ def shard_parts(
     """
     rules, target = Rules(seed, shard_images, minimum_side, maximum_pixels), Path(out).resolve()
     refuse_unsafe(source, target)
-    origin = open_source(source, without=target)
-    listing = origin.list()
+    root = folder_of_parts(target, parts)
+    origin = open_with_tables(source, root / "tables", without=target)  # unpacked once for all parts
+    try:
+        listing = origin.list()
+    except CotamError:
+        if not any(root.glob("[0-9]*")):  # no part that somebody is at, or has made
+            shutil.rmtree(root, ignore_errors=True)
+        raise
     wanted = [part] if part else range(1, parts + 1)
     made = [_make(str(source), origin, listing, rules, target, Share(number, parts)) for number in wanted]
     return made[0] if part else _join(str(source), listing, rules, target, parts)

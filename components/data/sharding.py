@@ -24,7 +24,8 @@ from filelock import FileLock, Timeout
 from components.data.images import MAXIMUM_PIXELS
 from components.data.manifest import FORMAT, INDEX, MANIFEST, VERSION, is_shards
 from components.data.packing import Picture, Rules, prepare_all
-from components.data.sources import Item, Listing, Source, open_source
+from components.data.parquet import open_with_tables
+from components.data.sources import Item, Listing, Source
 from components.errors import CotamError
 from components.files import atomic_file, read_json, replace, sha256, write_json
 from components.progress import track
@@ -54,7 +55,7 @@ def shard_folder(
     """Pack the pictures of `source` into shards.
 
     Args:
-        source: a folder of pictures or of WebDataset tar files, or s3://BUCKET/PREFIX.
+        source: a folder of pictures, of WebDataset tar files or of parquet files, or s3://BUCKET/PREFIX.
         out: the folder to write; older shards there are replaced, anything else is left alone and refused.
         seed: of the order.
         shard_images: pictures per tar file.
@@ -74,7 +75,7 @@ def shard_folder(
     work = work or target.with_name(f".{target.name}.shards.tmp")
     refuse_unsafe(source, target)
     with writing(target, work):
-        origin = open_source(source, without=target)
+        origin = open_with_tables(source, work / "tables", without=target)
         return make_shards(name or str(source), origin, origin.list(), rules, target, work / "shards")
 
 
