@@ -5,7 +5,8 @@
 Pictures are drawn from their numbers and written as img2dataset writes CC3M: tars of 10,000 with NUMBER.jpg,
 NUMBER.txt and NUMBER.json. `cotam shard --parts` is killed (SIGKILL) once the first shards are there, and run again.
 Then every picture must be in the shards once, bit for bit; an epoch read from its middle must go on as the whole one
-did; and the shards, copied to S3 and linked, must give the same epoch. Each reading is a process of its own, whose
+did; and the shards, copied to S3 and linked, must give the same pictures in their order, in an epoch and in one that
+goes on from its middle. Each reading is a process of its own, whose
 peak of memory is its own too. Whatever is not as it should be ends the run with an error. --write puts the table into
 docs/data.md and the numbers into docs/many-images.json.
 """
@@ -26,10 +27,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
+from components import paths
 from components.data import ShardReader
 from components.data.linking import link_shards
 from components.data.parts import folder_of_parts
@@ -73,23 +76,33 @@ def shard(source: Path, out: Path, parts: int, shard_images: int) -> dict[str, f
     """Pack in parts, with a kill once the first shards are there.
 
     Returns:
-        seconds of both runs, shards that the second found, and the peak of memory of either in MB.
+        seconds of both runs, finished shards that the second took over, and its peak of memory in MB.
     """
     command = [sys.executable, "-m", "components.cli", "shard", str(source), "-o", str(out), "--parts", str(parts)]
     command += ["--shard-images", str(shard_images), "--no-track"]
     start = time.perf_counter()
     killed = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
-    while not (found := list(folder_of_parts(out, parts).rglob("*.tar"))):
+    while not _finished(out, parts):
         assert killed.poll() is None, "it ended before its first shard"
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
+    finished = _finished(out, parts)
     again, peak = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL), 0.0
     while again.poll() is None:
         peak = max(peak, peak_mb(again.pid))
         time.sleep(0.05)
     assert again.returncode == 0, f"`cotam shard` ended with {again.returncode}"
-    return {"seconds": time.perf_counter() - start, "shards_kept": len(found), "peak_mb": peak}
+    seconds = time.perf_counter() - start
+    kept = finished & {path.stat().st_ino for path in out.glob("*.tar")}
+    assert kept == finished, "what was finished has been made again"
+    return {"seconds": seconds, "shards_kept": len(kept), "peak_mb": peak}
+
+
+def _finished(out: Path, parts: int) -> set[int]:
+    """The inodes of the shards that a run has finished, which are in the folder in the end."""
+    notes = folder_of_parts(out, parts).rglob("*.part.json")
+    return {note.with_name(f"{note.name.partition('.')[0]}.tar").stat().st_ino for note in notes}
 
 
 def peak_mb(process: int | str = "self") -> float:
@@ -131,8 +144,9 @@ def _measured(what: Callable[..., Any], arguments: tuple) -> tuple[Any, float, f
     return found, time.perf_counter() - start, peak_mb()
 
 
-def epoch(folder: Path, start: int = 0) -> bytes:
-    """The digests of a shuffled epoch from a place on, in a row."""
+def epoch(folder: Path, start: int = 0, state: Path | None = None) -> bytes:
+    """The digests of a shuffled epoch from a place on, in a row; shards on S3 are cached in `state`."""
+    paths.STATE = state or paths.STATE
     return b"".join(digests(ShardReader(folder, seed=7).images(0, start)))
 
 
@@ -151,8 +165,8 @@ def measure(images: int, side: int, parts: int, shard_images: int, folder: Path)
     """All of it.
 
     Returns:
-        `images`, `side`, `parts`, `bytes` of the shards, `shards_kept` after the kill, and per way its
-        `images_per_second` and `peak_mb`.
+        `images`, `side`, `parts`, `bytes` of the shards, `shards_kept` after the kill, `empty_mb` of a process that
+        does nothing, and per way its `images_per_second` and `peak_mb`.
     """
     from benchmarks import data_s3  # imports torch, whose memory is not that of reading
 
@@ -161,6 +175,7 @@ def measure(images: int, side: int, parts: int, shard_images: int, folder: Path)
     packed = shard(source, shards, parts, shard_images)
     check_shards(shards, images, side)
     ways = {"cotam shard, killed once": (packed["seconds"], packed["peak_mb"])}
+    *_, nothing = apart(os.getpid)
     _, *ways["listing the source"] = apart(listed, source)
 
     whole, *ways["disk, shuffled"] = apart(epoch, shards)
@@ -171,10 +186,16 @@ def measure(images: int, side: int, parts: int, shard_images: int, folder: Path)
     with data_s3.store(folder / "store") as url:
         data_s3.upload(shards, url)
         _, *ways["linking"] = apart(link_shards, url, folder / "link")
-        os.environ["COTAM_SHARD_CACHE"] = "0"
-        streamed, *ways["S3, in order, no cache"] = apart(in_order, folder / "link")
-        del os.environ["COTAM_SHARD_CACHE"]
-    assert streamed == straight, "S3 gave other pictures"
+        with mock.patch.dict(os.environ, {"COTAM_SHARD_CACHE": "0"}):
+            streamed, *ways["S3, in order, no cache"] = apart(in_order, folder / "link")
+        assert streamed == straight, "S3 gave other pictures"
+        streamed, *ways["S3, shuffled, first epoch with a cache"] = apart(epoch, folder / "link", 0, folder / "state")
+        assert streamed == whole, "S3 gave another epoch"
+        rest, *ways["S3, shuffled, from the first third, cache full"] = apart(
+            epoch, folder / "link", images // 3, folder / "state"
+        )
+        assert rest == whole[16 * (images // 3) :], "an epoch from S3 that goes on is another one"
+    counts = {"S3, shuffled, from the first third, cache full": images - images // 3}
     return {
         "images": images,
         "side": side,
@@ -182,8 +203,9 @@ def measure(images: int, side: int, parts: int, shard_images: int, folder: Path)
         "bytes": sum(path.stat().st_size for path in shards.glob("*.tar")),
         "shards": len(list(shards.glob("*.tar"))),
         "shards_kept": packed["shards_kept"],
+        "empty_mb": round(nothing),
         "ways": {
-            name: {"images_per_second": round(images / seconds, 1), "peak_mb": round(peak)}
+            name: {"images_per_second": round(counts.get(name, images) / seconds, 1), "peak_mb": round(peak)}
             for name, (seconds, peak) in ways.items()
         },
     }

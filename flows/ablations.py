@@ -53,7 +53,8 @@ def ablations(
         seeds: of their trainings, `seed` or of `more_seeds`; `seed` alone by default.
         profile: `profiles/<profile>.yaml`, whose values replace those of params.yaml; its `variants`, if it has any,
             are then the only ones.
-        name: of the run in MLflow, and of a profile's results; `ablations` or `ablations-<profile>` by default.
+        name: of the run in MLflow, and of a profile's results; by default `ablations`, with the profile and what was
+            chosen of it.
         retries: how often a stage that failed is tried again.
         project: the checkout to run; the one that this code is in by default.
         remote: stages run on other machines, which share the DVC remote and have this revision checked out; the
@@ -67,12 +68,12 @@ def ablations(
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
     checkout = Path(project or ROOT).resolve()
-    name = workspace.check_name(name or (f"ablations-{profile}" if profile else "ablations"))
+    name = workspace.check_name(name or _name(profile, variants, seeds))
     if remote and profile:
         raise CotamError("Other machines do not see a profile: commit the changed params.yaml and run that.")
-    folder = workspace.open_changed(checkout, name, profile, {})
-    settings = config.load(folder / "params.yaml")
+    settings = workspace.settings_with(checkout, profile)
     chosen = choose(settings, variants or ["*"], seeds or [settings.seed])
+    folder = workspace.open_changed(checkout, name, profile, {})
     _write_pipeline(folder, remote)
     if remote:
         workspace.refuse_edits(checkout)
@@ -84,8 +85,16 @@ def ablations(
         if folder != checkout:
             get_run_logger().warning("What there is lies in %s; the same command goes on there.", folder / "results")
         raise
-    if folder != checkout:
-        get_run_logger().info("The results are in %s.", workspace.copy_back(folder, checkout, name))
+    results = workspace.copy_back(folder, checkout, name) if folder != checkout else checkout / "results"
+    get_run_logger().info("The report is %s.", results / "ablations/index.html")
+
+
+def _name(profile: str | None, variants: list[str] | None, seeds: list[int] | None) -> str:
+    """Of a run: with a profile, another choice has results of its own."""
+    if not profile:
+        return "ablations"
+    chosen = {"variants": ",".join(variants or ()), "seeds": ",".join(map(str, seeds or ()))}
+    return f"ablations-{workspace.run_name(profile, {key: value for key, value in chosen.items() if value})}"
 
 
 def needed(graph: list[Stage], chosen: list[Run]) -> list[Stage]:
@@ -151,7 +160,7 @@ def _say(found: dict, seconds: float) -> None:
     logger = get_run_logger()
     for claim in found["claims"]:
         logger.info("%s %s: %s", claim["id"], claim["verdict"], claim["paper"])
-    logger.info("The report is results/ablations/index.html (%.0f s).", seconds)
+    logger.info("That took %.0f s.", seconds)
 
 
 def _write_pipeline(checkout: Path, remote: bool) -> None:

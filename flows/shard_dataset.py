@@ -11,6 +11,9 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from components.data.manifest import is_shards
+from components.data.parts import part_folder
+from components.data.sharding import Share
 from components.errors import CotamError
 from components.locks import die_with_parent
 from components.paths import ROOT
@@ -26,7 +29,8 @@ def shard_dataset(source: str, out: str, parts: int = 1, remote: bool = False) -
         source: a folder of images, or s3://bucket/prefix.
         out: the folder that the shards and their manifest are written to.
         parts: how many runs share the work.
-        remote: these run on other machines, which have `source` and the disk of `out` under the same names.
+        remote: these run on other machines. With several parts, all of them and this one have `source` and the disk of
+            `out` under the same names.
 
     Raises:
         CotamError: what `cotam shard` said, or which parts are missing.
@@ -36,7 +40,7 @@ def shard_dataset(source: str, out: str, parts: int = 1, remote: bool = False) -
     if parts < 1:
         raise CotamError(f"parts is {parts}, but must be at least 1.")
     out = str(Path(out).expanduser().resolve())
-    if parts == 1:
+    if parts == 1 and not remote:
         _shard(source, out)
         return
     pool = "cluster-cpu" if remote else "cpu"
@@ -46,7 +50,9 @@ def shard_dataset(source: str, out: str, parts: int = 1, remote: bool = False) -
     if failed := [future.state.message for future in futures if not future.state.is_completed()]:
         missing = f"{len(failed)} of {parts} parts are missing; run the same again for those."
         raise CotamError(f"{missing} The first: {failed[0]}")
-    _shard(source, out, "--parts", str(parts))
+    if parts > 1:
+        _refuse_other_disks(Path(out), parts)
+        _shard(source, out, "--parts", str(parts))
 
 
 @flow(name="shard-part", flow_run_name="part {part} of {parts}, {source}")
@@ -55,14 +61,14 @@ def shard_part(source: str, out: str, part: int, parts: int) -> None:
 
     Args:
         source, out: as in `shard_dataset`.
-        part, parts: which of how many.
+        part, parts: which of how many; the only one is OUT itself.
 
     Raises:
         CotamError: what `cotam shard` said.
     """
     if "PREFECT__FLOW_RUN_ID" in os.environ:
         die_with_parent()
-    _shard(source, out, "--part", f"{part}/{parts}")
+    _shard(source, out, *(("--part", f"{part}/{parts}") if parts > 1 else ()))
 
 
 @task(task_run_name="part {part} of {parts}", cache_policy=NO_CACHE)
@@ -76,6 +82,15 @@ def ask_for_part(source: str, out: str, part: int, parts: int, pool: str) -> Non
     state = run_elsewhere(f"shard-part/{pool}", parameters, f"part {part} of {parts}")
     if not state.is_completed():
         raise CotamError(f"Part {part} is {state.name.lower()}: {state.message}")
+
+
+def _refuse_other_disks(out: Path, parts: int) -> None:
+    """Parts that were made on other disks would all be made again here, one after the other."""
+    for part in range(1, parts + 1):
+        if not is_shards(part_folder(out, Share(part, parts))):
+            raise CotamError(
+                f"Part {part} was made, but is not on this machine's disk: the workers need one disk for {out}."
+            )
 
 
 def _shard(source: str, out: str, *options: str) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,20 @@ def changed_settings(project: Path, profile: str | None, overrides: Mapping[str,
     for key, value in overrides.items():
         override(settings, key, value if isinstance(value, str) else json.dumps(value))
     return settings
+
+
+def settings_with(project: Path, profile: str | None) -> config.Settings:
+    """The checked settings of `project`, or those of a run of it with a profile.
+
+    Raises:
+        CotamError: there is no such profile, or a setting is out of range.
+    """
+    if not profile:
+        return config.load(project / "params.yaml")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{profile}.yaml"  # which a wrong setting is said to be in
+        path.write_text(yaml.safe_dump(changed_settings(project, profile, {}), sort_keys=False))
+        return config.load(path)
 
 
 def run_name(profile: str | None, overrides: Mapping[str, Any]) -> str:

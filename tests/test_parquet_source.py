@@ -356,17 +356,15 @@ def test_a_run_that_failed_keeps_what_it_can_go_on_from(tmp_path, monkeypatch):
 
         return write_or_fail
 
-    for at, left in ((2, True), (0, False)):  # after the first shard; before it, with nothing to go on from
+    for at in (2, 0):  # after the first shard, and before it
         monkeypatch.setattr(sharding, "_write_tar", fail(at))
         with pytest.raises(CotamError, match="it failed"):
             shard_folder(tmp_path / "in", tmp_path / "out", shard_images=2)
-        assert (tmp_path / ".out.shards.tmp").exists() == left
-        assert any(tmp_path.glob(".out.shards.tmp/tables/*/pictures")) == left
+        assert any(tmp_path.glob(".out.shards.tmp/tables/*/pictures"))
         monkeypatch.setattr(sharding, "_write_tar", written)
-        if left:
-            shard_folder(tmp_path / "in", tmp_path / "out", shard_images=2)
-            shutil.rmtree(tmp_path / "out")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
+        shard_folder(tmp_path / "in", tmp_path / "out", shard_images=2)
+        shutil.rmtree(tmp_path / "out")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["in"]
 
 
 def test_a_changed_table_is_unpacked_anew(tmp_path):

@@ -1,9 +1,11 @@
 """Shards made in parts hold what one run would have packed, in its order, whoever made which part and however often."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
+import threading
 
 import pyarrow as pa
 import pytest
@@ -12,9 +14,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet as pq
 
 from components.cli import main
-from components.data import ShardReader, parquet, shard_folder, sharding
-from components.data.parts import folder_of_parts, shard_parts
-from components.data.sharding import only_run
+from components.data import ShardReader, parquet, parts, shard_folder, sharding
+from components.data.held import only_run
+from components.data.parts import part_folder, shard_parts
+from components.data.sharding import Share
 from components.errors import CotamError
 from components.files import sha256_tree
 from components.paths import ROOT
@@ -42,12 +45,12 @@ def pictures(tmp_path_factory):
 
 
 @settings(max_examples=15, deadline=None)
-@given(parts=st.integers(1, 30))
-def test_parts_in_a_row_are_what_one_run_packs(pictures, tmp_path_factory, parts):
+@given(number=st.integers(1, 30))
+def test_parts_in_a_row_are_what_one_run_packs(pictures, tmp_path_factory, number):
     folder = tmp_path_factory.mktemp("parts")
     whole = shard_folder(pictures, folder / "whole", **RULES)
-    manifest = shard_parts(pictures, folder / "out", parts, **RULES)
-    assert manifest == json.loads((folder / "out/manifest.json").read_text()) and manifest["parts"] == parts
+    manifest = shard_parts(pictures, folder / "out", number, **RULES)
+    assert manifest == json.loads((folder / "out/manifest.json").read_text()) and manifest["parts"] == number
     assert manifest["skipped"] == whole["skipped"] and manifest["images"] == 18
     inside = members(folder / "out")
     assert [name for _, name in inside] == [name for _, name in members(folder / "whole")]
@@ -112,15 +115,55 @@ def test_tables_are_unpacked_once_for_all_parts(tmp_path, monkeypatch):
     (tmp_path / "in/cut.parquet").write_bytes((tmp_path / "in/train.parquet").read_bytes()[:-9])
     with pytest.raises(CotamError, match="damaged"):
         shard_parts(tmp_path / "in", tmp_path / "out", 3, 2, **RULES)
+    (tmp_path / "in/cut.parquet").unlink()
+    assert shard_parts(tmp_path / "in", tmp_path / "out", 3, **RULES)["images"] == 20
+    assert unpacked == ["train.parquet"] * 2  # a failure keeps what it has unpacked
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
-def test_one_part_is_made_by_one_run(pictures, tmp_path):
-    out = tmp_path / "out"
-    with only_run(folder_of_parts(out, 2) / "00001.tmp", out):
-        with pytest.raises(CotamError, match="Another run is writing"):
-            shard_parts(pictures, out, 2, 1, **RULES)
+def test_a_part_that_another_run_is_at_is_waited_for(pictures, tmp_path, capfd):
+    out, done = tmp_path / "out", []
+    with only_run(part_folder(out, Share(1, 2)).with_suffix(".tmp"), out):
+        run = threading.Thread(target=lambda: done.append(shard_parts(pictures, out, 2, 1, **RULES)))
+        run.start()
         shard_parts(pictures, out, 2, 2, **RULES)
+        assert not done
+    run.join()
+    assert done and "Waiting for another run" in capfd.readouterr().err
+
+
+def test_parts_of_other_settings_are_not_put_together(pictures, tmp_path, monkeypatch, capfd):
+    out, make = tmp_path / "out", parts._make
+
+    def meddled(name, source, listing, rules, target, share):
+        made = make(name, source, listing, rules, target, share)
+        if share.part == 3:
+            monkeypatch.setattr(parts, "_make", make)
+            shard_parts(pictures, out, 3, 2, shard_images=4, seed=4)  # somebody else, with another seed
+        return made
+
+    monkeypatch.setattr(parts, "_make", meddled)
+    with pytest.raises(CotamError, match="Part 2 has been made meanwhile"):
+        shard_parts(pictures, out, 3, **RULES)
+    assert not out.exists()
+    assert shard_parts(pictures, out, 3, **RULES)["images"] == 18
+    assert "Part 2 was made of another source or with other settings" in capfd.readouterr().err
+
+
+def test_a_file_that_is_removed_while_open_may_stay_as_on_nfs(pictures, tmp_path, monkeypatch):
+    unlink, stayed = os.unlink, []
+
+    def silly_rename(path, *args, **options):
+        if os.fspath(path).endswith("lock"):
+            stayed.append(f"{path}.nfs")
+            os.rename(path, stayed[-1])
+        else:
+            unlink(path, *args, **options)
+
+    monkeypatch.setattr(os, "unlink", silly_rename)
+    shard_parts(pictures, tmp_path / "out", 2, 1, **RULES)
+    shard_folder(pictures, tmp_path / "whole", **RULES)
+    assert stayed and len(ShardReader(tmp_path / "whole")) == 18
 
 
 def test_pictures_that_all_are_damaged_are_one_sentence(tmp_path):
@@ -155,5 +198,8 @@ def test_the_command_says_what_comes_next(pictures, tmp_path, capsys, monkeypatc
     assert main(["shard", str(pictures), "-o", "out", "--part", "1/2", "--no-track"]) == 0
     said = capsys.readouterr().out
     assert "out, part 1 of 2: " in said and f"`cotam shard {pictures} -o out --parts 2`" in said
+    assert main(["shard", str(pictures), "-o", "out", "--part", "2/2", "--no-track", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["part"], report["parts"]) == (2, 2) and len(ShardReader(report["folder"])) == report["images"]
     assert main(["shard", str(pictures), "-o", "out", "--link", "--parts", "2"]) == 1
     assert "--parts says how to make shards" in capsys.readouterr().err

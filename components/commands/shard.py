@@ -101,6 +101,12 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         keys = ("source", "images", "bytes", "skipped", "ignored")
         report = {"folder": args.out, "shards": len(manifest["shards"]), "tracked": tracked}
+        if args.part:
+            from components.data.parts import part_folder
+            from components.data.sharding import Share
+
+            part, parts = args.part
+            report |= {"folder": str(part_folder(Path(args.out), Share(part, parts))), "part": part, "parts": parts}
         print(json.dumps(report | {key: manifest[key] for key in keys}, indent=2))
     else:
         _print(args, manifest, tracked)

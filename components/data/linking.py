@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from components.ahead import in_order
+from components.data.held import clear, only_run
 from components.data.linked_shards import fetch_shard
 from components.data.local_shards import check_file
 from components.data.manifest import DIGEST_BYTES, DIGESTS, INDEX, LOCATION, MANIFEST, read_index, read_manifest
 from components.data.s3 import Prefix
-from components.data.sharding import only_run, refuse_unsafe
+from components.data.sharding import refuse_unsafe
 from components.errors import CotamError
 from components.files import atomic_file, atomic_write, replace, sha256, write_json
 from components.progress import track
@@ -54,7 +55,7 @@ def link_shards(url: str, out: str | Path) -> dict[str, Any]:
                 raise CotamError(f"{objects.url}/{entry['file']} {found}; copy the shards there again.")
         _digest(objects, manifest, work / "link")
         replace(work / "link", target)
-        shutil.rmtree(work)
+        clear(work)
     return manifest
 
 

@@ -20,8 +20,8 @@ from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock
 
+from components.data.held import only_run
 from components.data.sources import FolderSource, Item, Listing, Source, open_source
 from components.errors import CotamError
 from components.files import atomic_dir
@@ -158,8 +158,7 @@ def _is_list(kind: "pa.DataType") -> bool:
 
 def _unpack_all(tables: list[_Table], folder: Path) -> None:
     """Put the pictures of each table into `folder`/`key`, where they may be already; all else there is removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
+    with only_run(folder, folder, wait=True):
         kept = {"lock", *(table.key for table in tables)}
         for path in folder.iterdir():  # of older tables, and of runs that were killed
             if path.name not in kept:

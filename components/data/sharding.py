@@ -5,22 +5,19 @@ run that was killed goes on after its last finished shard; the folder appears on
 processes or machines can share the work (`parts.py`).
 """
 
-import errno
 import hashlib
 import itertools
 import json
 import shutil
 import tarfile
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
+from numpy.typing import ArrayLike
 
+from components.data.held import writing
 from components.data.images import MAXIMUM_PIXELS
 from components.data.manifest import FORMAT, INDEX, MANIFEST, VERSION, is_shards
 from components.data.packing import Picture, Rules, prepare_all
@@ -29,8 +26,6 @@ from components.data.sources import Item, Listing, Source
 from components.errors import CotamError
 from components.files import atomic_file, read_json, replace, sha256, write_json
 from components.progress import track
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -87,44 +82,6 @@ def refuse_unsafe(source: str | Path, target: Path) -> None:
         raise CotamError(f"{target} exists and does not hold shards; choose another folder or remove it.")
 
 
-@contextmanager
-def writing(target: Path, work: Path) -> Iterator[None]:
-    """Hold `work`, where the block makes shards that become `target`; what can be gone on from stays there.
-
-    Raises:
-        CotamError: there is no room, or another run is writing the same folder.
-    """
-    try:
-        with only_run(work, target):
-            try:
-                yield
-            finally:
-                if not any(work.glob("shards/*.tar")):  # nothing to go on from
-                    shutil.rmtree(work)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        raise CotamError(
-            f"{target} cannot be written ({error.strerror}); free some room and run the same again, which goes on from "
-            "the last finished shard."
-        ) from None
-
-
-@contextmanager
-def only_run(work: Path, target: Path) -> Iterator[None]:
-    """Make the folder `work`, and hold it while the block lasts; CotamError if another run does."""
-    work.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(work / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise CotamError(f"Another run is writing {target}; wait for it or choose another folder.") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
 def make_shards(
     name: str,
     source: Source,
@@ -153,8 +110,8 @@ def make_shards(
     if not listing.items:
         others = ", ".join(f"{count} {suffix}" for suffix, count in listing.ignored.items())
         raise CotamError(f"{name} holds no images{f' (only {others})' if others else ''}; give a folder of images.")
-    items = sorted(listing.items, key=lambda item: _rank(rules.seed, item.name))
-    before, items = _share_of(items, rules.seed, share) if share else (0, items)
+    before, items = _share_of(listing.items, rules.seed, share) if share else (0, listing.items)
+    items = sorted(items, key=lambda item: _rank(rules.seed, item.name))
     plan = plan_of(rules, listing, share)
     parts = _finished_parts(folder, plan)
     done = parts[-1]["end"] if parts else 0
@@ -174,7 +131,12 @@ def make_shards(
             first = before + sum(len(part["places"]) for part in parts)
             parts.append(_write_part(folder, len(parts), first, taken, {"end": end, "skipped": skipped}))
             taken, skipped = [], []
-    manifest = write_manifest(name, rules, listing, parts, folder, {"plan": plan} if share else {})
+    shards = [part for part in parts if part["places"]]
+    index = [[number, *place] for number, part in enumerate(shards) for place in part["places"]]
+    skipped = [skip for part in parts for skip in part["skipped"]]
+    manifest = write_manifest(
+        name, rules, listing, _entries(shards), index, skipped, folder, {"plan": plan} if share else {}
+    )
     replace(folder, target)
     return manifest
 
@@ -191,10 +153,10 @@ def _rank(seed: int, name: str) -> bytes:
 
 
 def _share_of(items: list[Item], seed: int, share: Share) -> tuple[int, list[Item]]:
-    """How many of `items`, which are in their order, come before the share, and those in it."""
+    """How many of `items` come before the share in their order, and those in it, as they stand in `items`."""
     of = [int.from_bytes(_rank(seed, item.name)[:8]) * share.parts >> 64 for item in items]
-    first, end = bisect_left(of, share.part - 1), bisect_right(of, share.part - 1)
-    return first, items[first:end]
+    before = sum(part < share.part - 1 for part in of)
+    return before, [item for item, part in zip(items, of, strict=True) if part == share.part - 1]
 
 
 def _finished_parts(folder: Path, plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -240,14 +202,31 @@ def _write_tar(path: Path, first: int, pictures: list[Picture]) -> None:
             tar.write({"__key__": f"{number:09d}", picture.kind: picture.content, "json": about})
 
 
+def _entries(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the manifest says of shards."""
+    return [
+        {"file": part["file"], "images": len(part["places"]), "bytes": part["bytes"], "sha256": part["sha256"]}
+        for part in parts
+    ]
+
+
 def write_manifest(
-    name: str, rules: Rules, listing: Listing, parts: list[dict], folder: Path, more: dict[str, Any]
+    name: str,
+    rules: Rules,
+    listing: Listing,
+    shards: list[dict[str, Any]],
+    index: ArrayLike,
+    skipped: list[dict[str, str]],
+    folder: Path,
+    more: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write index.npy and manifest.json over the finished shards, and remove the notes.
+    """Write index.npy and manifest.json over finished shards, and remove the notes.
 
     Args:
         name, rules, listing: as in `make_shards`.
-        parts: of each shard `file`, `places` (offset and size per picture), `bytes` and `sha256`, and `skipped`.
+        shards: of each `file`, `images`, `bytes` and `sha256`.
+        index: shard, offset and size of each picture, (N, 3).
+        skipped: of each picture that was, `name` and `reason`.
         folder: where they lie.
         more: what else the manifest is to say.
 
@@ -257,27 +236,23 @@ def write_manifest(
     Raises:
         CotamError: all pictures were skipped. (Of a part they may be.)
     """
-    shards = [part for part in parts if part["places"]]
-    skipped = sorted((skip for part in parts for skip in part["skipped"]), key=lambda skip: skip["name"])
+    skipped = sorted(skipped, key=lambda skip: skip["name"])
     if not shards and "plan" not in more:
         example = f"{skipped[0]['name']} {skipped[0]['reason']}"
         raise CotamError(f"None of the {len(skipped)} images in {name} can be used; the first: {example}.")
-    rows = [[number, *place] for number, part in enumerate(shards) for place in part["places"]]
+    index = np.asarray(index, dtype=np.int64).reshape(-1, 3)
     with atomic_file(folder / INDEX) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.asarray(rows, dtype=np.int64).reshape(-1, 3), allow_pickle=False)
+        np.save(file, index, allow_pickle=False)
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "source": name,
         **asdict(rules),
         **more,
-        "images": len(rows),
-        "bytes": sum(part["bytes"] for part in shards),
+        "images": len(index),
+        "bytes": sum(shard["bytes"] for shard in shards),
         "index": {"file": INDEX, "bytes": (folder / INDEX).stat().st_size, "sha256": sha256(folder / INDEX)},
-        "shards": [
-            {"file": part["file"], "images": len(part["places"]), "bytes": part["bytes"], "sha256": part["sha256"]}
-            for part in shards
-        ],
+        "shards": shards,
         "skipped": skipped,
         "ignored": listing.ignored,
     }

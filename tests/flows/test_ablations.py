@@ -98,13 +98,17 @@ def test_only_what_the_chosen_variants_need_is_run(variants_project):
         ({"variants": ["yes-*"]}, r"No variant is called yes-\*"),
         ({"seeds": [3]}, "The seed 3 is not in"),
         ({"profile": "huge"}, "There is no profile huge"),
+        ({"profile": "one", "variants": ["full"]}, "No variant is called full"),
         ({"profile": "world", "remote": True}, "Other machines do not see a profile"),
         ({"name": "a/b"}, "A run cannot be called a/b"),
     ],
 )
 def test_what_cannot_be_chosen_is_one_sentence(variants_project, options, sentence):
+    (variants_project / "profiles").mkdir(exist_ok=True)
+    (variants_project / "profiles/one.yaml").write_text("variants: {seen: {receive: picture}}\n")
     with pytest.raises(CotamError, match=sentence):
         ablations.fn(project=str(variants_project), **options)
+    assert not (variants_project / ".cotam/workspaces").exists()
 
 
 def test_a_contradiction_is_refused_before_anything_starts(variants_project):
@@ -210,7 +214,7 @@ def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, var
 def test_a_profile_is_run_in_a_copy_with_its_own_variants(running, variants_project):
     services.up(running)
     profile = variants_project / "profiles/few.yaml"
-    profile.parent.mkdir()
+    profile.parent.mkdir(exist_ok=True)
     profile.write_text("variants: {seen: {receive: picture}}\n")
     before = read_json(variants_project / "results/ablations/verdicts.json")
     run_deployment(running, "ablations/local", profile="few", project=str(variants_project))

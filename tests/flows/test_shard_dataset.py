@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 from components.data.parts import shard_parts
+from components.errors import CotamError
 from components.files import read_json, sha256_tree
 from flows import services
+from flows.shard_dataset import _refuse_other_disks
 from tests.flows.conftest import last_words, run_deployment
 from tests.pictures import folder_of
 
@@ -39,6 +41,14 @@ def test_parts_are_shared_among_workers(running, tmp_path):
     shard_parts(tmp_path / "photos", tmp_path / "same", 3)
     assert sha256_tree(tmp_path / "shards") == sha256_tree(tmp_path / "same")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "same", "shards"]
+
+
+def test_parts_on_other_disks_are_not_made_again_here(tmp_path):
+    with pytest.raises(CotamError, match="Part 1 was made, but is not on this machine's disk"):
+        _refuse_other_disks(tmp_path / "shards", 2)
+    shard_parts(folder_of(tmp_path / "photos", 3), tmp_path / "shards", 2, 1)
+    with pytest.raises(CotamError, match="Part 2 was made"):
+        _refuse_other_disks(tmp_path / "shards", 2)
 
 
 def test_parts_that_failed_are_counted_and_the_first_is_explained(running, tmp_path):
