@@ -2,6 +2,9 @@
 behind them as docs/ablations/index.html and verdicts.json.
 
     .venv/bin/python -m benchmarks.ablation_tables
+
+What a run with `profile=world` found of images of several tiles goes there too, and is kept as
+docs/ablations/world.json.
 """
 
 import shutil
@@ -17,14 +20,19 @@ from components.reporting.ablation_summary import cells, gains
 from components.reporting.marks import fill
 
 FOUND = ROOT / "results/ablations"
+WORLD = ROOT / "results/runs/ablations-world/ablations"
+TILES = ("C13",)
+"""The claims that are about images of several tiles."""
 PAGE = ROOT / "docs/ablations.md"
 KEPT = ROOT / "docs/ablations"
 
 
-def claims_table(found: dict[str, Any]) -> str:
-    """Markdown: a row per comparison; the claim's verdict stands in its first."""
+def claims_table(found: dict[str, Any], only: tuple[str, ...] = ()) -> str:
+    """Markdown: a row per comparison of all claims, or of some; the claim's verdict stands in its first."""
     lines = ["| claim | compared | found | expected | verdict |", "| --- | --- | --- | --- | --- |"]
     for claim in found["claims"]:
+        if only and claim["id"] not in only:
+            continue
         for place, one in enumerate(claim["comparisons"]):
             head = f"**{claim['id']}: {claim['verdict']}**" if place == 0 else ""
             lines.append(f"| {' | '.join((head, *cells(one)))} |")
@@ -63,8 +71,25 @@ def document(results: Path = FOUND, page: Path = PAGE, kept: Path = KEPT) -> Non
             shutil.copyfile(results / name, temporary)
 
 
+def document_tiles(results: Path = WORLD, page: Path = PAGE, kept: Path = KEPT) -> None:
+    """Fill the page's tables about images of several tiles, and keep the numbers.
+
+    Raises:
+        CotamError: there are no verdicts, or the page has no place for the tables.
+    """
+    if not (results / "verdicts.json").is_file():
+        run = "prefect deployment run ablations/local --watch --param profile=world"
+        raise CotamError(f"{results} has no verdicts; run `{run}` first.")
+    found = read_json(results / "verdicts.json")
+    fill(page, {"TILES": f"{variants_table(found)}\n\n{claims_table(found, TILES)}"})
+    with atomic_file(kept / "world.json") as temporary:
+        shutil.copyfile(results / "verdicts.json", temporary)
+
+
 if __name__ == "__main__":
     try:
         document()
+        if WORLD.is_dir():
+            document_tiles()
     except CotamError as error:
         sys.exit(f"ablation_tables: {error}")

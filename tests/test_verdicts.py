@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.ablation_tables import KEPT, PAGE, claims_table, document, variants_table
+from benchmarks.ablation_tables import KEPT, PAGE, TILES, claims_table, document, document_tiles, variants_table
 from components import config
 from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS
@@ -415,3 +415,22 @@ def test_a_run_is_written_into_the_docs(found, tmp_path):
 def test_the_docs_show_the_run_that_is_kept():
     kept, page = read_json(KEPT / "verdicts.json"), PAGE.read_text(encoding="utf-8")
     assert claims_table(kept) in page and variants_table(kept) in page, "run `python -m benchmarks.ablation_tables`"
+    tiles = read_json(KEPT / "world.json")
+    assert claims_table(tiles, TILES) in page and variants_table(tiles) in page, "the same"
+
+
+def test_what_was_found_of_tiles_is_written_beside_it(tmp_path):
+    variants = {"variants": "{full: {}, global: {guidance: {scope: global}, adapter_of: full}}"}
+    add, results, settings = made_up(tmp_path, config.load(overrides=OVERRIDES | variants))
+    add("full", 0.15)
+    add("global", 0.05)
+    page, run, kept = tmp_path / "page.md", tmp_path / "run", tmp_path / "kept"
+    kept.mkdir()
+    page.write_text("<!-- TILES -->\n<!-- /TILES -->\n")
+    with pytest.raises(CotamError, match="profile=world"):
+        document_tiles(run, page, kept)
+    write_json(run / "verdicts.json", summarise(results(), settings))
+    document_tiles(run, page, kept)
+    rows = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    assert [row.split("|")[1].strip() for row in rows if "`" in row] == ["`full`", "`global`"]
+    assert [row for row in rows if row.startswith("| **")] == [row for row in rows if "C13: holds" in row]
