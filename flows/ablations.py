@@ -24,6 +24,7 @@ from components.errors import CotamError
 from components.files import atomic_write, read_json
 from components.locks import die_with_parent
 from components.paths import ROOT
+from components.variant_checks import check_models
 from components.variants import Run, choose
 from flows import workspace
 from flows.ablation_records import VariantRecords, claim_tables, ended_well
@@ -73,6 +74,7 @@ def ablations(
         raise CotamError("Other machines do not see a profile: commit the changed params.yaml and run that.")
     settings = workspace.settings_with(checkout, profile)
     chosen = choose(settings, variants or ["*"], seeds or [settings.seed])
+    check_models(settings, (run.variant for run in chosen), checkout)
     folder = workspace.open_changed(checkout, name, profile, {})
     _write_pipeline(folder, remote)
     if remote:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from components import config
+from components import config, variant_checks
 from components.errors import CotamError
 from components.paths import ROOT
 from components.steps import declared, find, instances
+from components.variant_checks import check_models
 from components.variants import check_layers, choose, find_run, runs, settings_of
 
 SEED = config.load().seed
@@ -95,6 +96,38 @@ def test_layers_that_the_tower_does_not_have_are_refused():
     check_layers(config.load(), ROOT)
     with pytest.raises(CotamError, match=r"variants\.deep\.guidance\.layers names layer 12, .* has layers 0 to 11\."):
         check_layers(load("{deep: {guidance: {layers: [0, 12]}}}"), ROOT)
+
+
+@pytest.mark.parametrize(
+    ("entry", "more", "sentence"),
+    [
+        ("{adapter: {warmup_layer: 50}}", {}, "adapter.warmup_layer is 50, but the tower of micro-llava has 12."),
+        ("{method: bridge-d1, baselines: {bridge: {layer: 11}}}", {}, "baselines.bridge.layer is 11, but micro-llava"),
+        ("{method: bridge-d3, baselines: {bridge: {heads: 3}}}", {}, "baselines.bridge.heads is 3, which does not"),
+        ("{method: mft}", {"data__source": "data/mine"}, "method is mft, which learns from questions"),
+        ("{method: cft}", {"data__source": "data/mine"}, "method is cft, which learns from questions"),
+    ],
+)
+def test_what_models_and_data_cannot_do_is_refused_of_those_that_are_chosen(entry, more, sentence):
+    settings = load(f"{{full: {{}}, bad: {entry}}}", **more)
+    check_models(settings, ["full"], ROOT)
+    with pytest.raises(CotamError) as error:
+        check_models(settings, ["full", "bad"], ROOT)
+    assert str(error.value).startswith(f"params.yaml: variants.bad.{sentence}"), error.value
+
+
+def test_all_that_ships_can_run():
+    check_models(config.load(), config.load().variants, ROOT)
+    world = config.load(ROOT / "profiles/world.yaml")
+    check_models(world, world.variants, ROOT)
+    tiled = load("{one: {method: bridge-d1, mllm: micro-internvl, baselines: {bridge: {layer: 11}}}}")
+    check_models(tiled, ["one"], ROOT)  # an InternVL reads its tower's last layer
+
+
+def test_avif_needs_a_pillow_that_has_it(monkeypatch):
+    monkeypatch.setattr(variant_checks.features, "check", lambda name: name != "avif")
+    with pytest.raises(CotamError, match=r"variants\.avif\.method is avif, but this Pillow"):
+        check_models(config.load(), ["avif"], ROOT)
 
 
 def test_a_repeated_seed_is_refused():
