@@ -16,6 +16,7 @@ from prefect.states import State
 from components.config import Settings
 from components.files import atomic_write
 from components.reporting.ablation_summary import cells
+from components.reporting.claim_figures import claim_figures, standalone
 from components.tracking.client import TrackingClient, metric_point
 from components.tracking.stage_run import flatten
 from components.variants import Run, settings_of
@@ -89,9 +90,9 @@ def _points(entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
                 yield metric_point(f"score/{column}", estimate["value"], round(1000 * point["bpp"]))
 
 
-def claim_tables(found: Mapping[str, Any], folder: Path) -> list[Path]:
-    """A Markdown table per claim, C1.md and so on, written to `folder`; they become artifacts of the flow's run."""
-    paths = []
+def claim_files(found: dict[str, Any], folder: Path) -> list[Path]:
+    """A Markdown table per claim, C1.md and so on, and its figures, C1-1.svg; written to `folder` for MLflow."""
+    paths, drawn = [], claim_figures(found)
     for claim in found["claims"]:
         lines = [f"# {claim['id']}: {claim['verdict']}", "", claim["paper"], ""]
         lines += ["| compared | found | expected | verdict |", "| --- | --- | --- | --- |"]
@@ -100,4 +101,7 @@ def claim_tables(found: Mapping[str, Any], folder: Path) -> list[Path]:
         paths.append(folder / f"{claim['id']}.md")
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write(paths[-1], "\n".join(lines) + "\n")
+        for number, (_, svg) in enumerate(drawn[claim["id"]], 1):
+            paths.append(folder / f"{claim['id']}-{number}.svg")
+            atomic_write(paths[-1], standalone(svg))
     return paths

@@ -27,7 +27,7 @@ from components.paths import ROOT
 from components.variant_checks import check_models
 from components.variants import Run, choose
 from flows import workspace
-from flows.ablation_records import VariantRecords, claim_tables, ended_well
+from flows.ablation_records import VariantRecords, claim_files, ended_well
 from flows.dvc_graph import MAIN, Stage, read_graph
 from flows.judging import VERDICTS, give_verdicts, judged
 from flows.pipeline import Job, PipelineFailed, check, run_stages
@@ -134,7 +134,7 @@ def _run(
         if VERDICTS in states and states[VERDICTS].is_completed():
             found = read_json(results / "verdicts.json")
             _say(found, time.time() - begun)
-            files = [results / "verdicts.json", results / "index.html", *claim_tables(found, checkout / ".cotam/run")]
+            files = [results / "verdicts.json", results / "index.html", *claim_files(found, checkout / ".cotam/run")]
             records.add_verdicts(found, ended_well(states))
         try:
             check(states)

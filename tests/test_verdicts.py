@@ -1,5 +1,7 @@
 """Verdicts on the ablations, from made-up answers whose truth is known."""
 
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from components.files import read_json, write_json
 from components.reporting.ablation_claims import find_verdicts
 from components.reporting.ablation_page import render
 from components.reporting.ablation_summary import print_verdicts, summarise
+from components.reporting.claim_figures import claim_figures, standalone
 from components.reporting.verdicts import (
     FAILS,
     HOLDS,
@@ -380,12 +383,50 @@ def test_the_page_and_the_terminal_show_every_claim(found):
     for claim in ("C1", "C2", "C7", "C9", "C11", "C12", "C13", "C14", "C20", "C21", "C22"):
         assert f'id="claim-{claim}"' in page
         assert claim in said
-    assert page.count("<svg") == 3
+    drawn = claim_figures(summary)
+    assert page.count("<svg") == 3 + sum(map(len, drawn.values()))
+    assert [len(drawn[claim]) for claim in ("C1", "C2", "C13")] == [2, 2, 0]
     assert "full" in said and "No results of" in said and "within noise" in said
     assert render(summary) == page  # equal inputs, equal bytes
     entry = summary["variants"]["bridge-d1"]
     assert entry["levels"]["high"]["value"] > entry["levels"]["low"]["value"]
     assert entry["categories"].keys() == {"of low", "of high", "of cross"}
+
+
+def test_what_compression_costs_is_told_per_level_and_task(found):
+    add, results, settings = found
+    add("full", 0.15)
+    add("bridge-d1", 0.0)
+    summary = summarise(results(), settings)
+    alone = summary["anchors"]["elic-micro-llava"]["drops"]
+    right = {q: np.array(values) for q, values in answers(0, SEED).items()}
+    level = np.array([question["level"] for question in questions()])
+    for name, points in alone.items():
+        wanted = [100 * (1 - right[q][level == name].mean()) for q in QUALITIES]
+        assert [point["value"] for point in points] == pytest.approx(wanted)
+        assert all(point["low"] <= point["value"] <= point["high"] for point in points)
+    tasks = summary["task_drops"]
+    assert len(tasks["bpp"]) == len(QUALITIES)  # equal files
+    asked = np.array([question["benchmark"] == "mmbench" for question in questions()])
+    for method, shift in (("codec alone", 0.0), ("bridge-d1", 0.0), ("full", 0.15)):
+        right = {q: np.array(values) for q, values in answers(shift, SEED).items()}
+        wanted = np.mean([100 * (1 - right[q][asked & (level == "low")].mean()) for q in QUALITIES])
+        assert tasks["methods"][method]["of low"]["value"] == pytest.approx(wanted)
+
+
+def test_at_rates_that_are_not_shared_no_task_is_compared(found):
+    add, results, settings = found
+    add("full", 0.15, factor=1000)
+    assert summarise(results(), settings)["task_drops"] is None
+
+
+def test_a_figure_stands_alone_as_a_file(found):
+    add, results, settings = found
+    add("full", 0.15)
+    for drawn in claim_figures(summarise(results(), settings)).values():
+        for _, svg in drawn:
+            root = ElementTree.fromstring(standalone(svg).encode())
+            assert root.tag == "{http://www.w3.org/2000/svg}svg" and "--cotam:" in root[0].text
 
 
 def test_a_run_is_written_into_the_docs(found, tmp_path):

@@ -61,7 +61,7 @@ class Measured:
     benchmarks: Curve
     levels: Curve
     categories: dict[str, np.ndarray]
-    """MMBench's categories: right answers in per cent, of the real set, per quality."""
+    """MMBench's categories: right answers in per cent, (R, P)."""
 
 
 @dataclass
@@ -235,9 +235,9 @@ class Reader:
             by_name = results(images, self.weights_RI)
             return rate_score_curve(method, of_method, pixels_I, self.weights_RI, scores, by_name)
 
-        of_categories = scores.categories("mmbench", images, self.weights_RI[:1])
+        of_categories = scores.categories("mmbench", images, self.weights_RI)
         columns = [scores.settings.index(Setting(method, quality)) for quality in style["scores"][method]]
-        categories = {name: values_RS[0, columns] for name, values_RS in of_categories.items()}
+        categories = {name: values_RS[:, columns] for name, values_RS in of_categories.items()}
         return Measured(curve(scores.benchmarks), curve(scores.levels), categories)
 
     def _clean(self, style: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from components.config_variants import METHODS
 from components.evaluation.variant_results import RATE, SCORE
 from components.reporting import figures
 from components.reporting.ablation_summary import text
+from components.reporting.claim_figures import claim_figures
 from components.reporting.figures import Interval
 from components.reporting.methods import COTAM, JPEG, LEVELS, benchmark_label
 from components.reporting.templating import environment, stylesheet
@@ -30,6 +31,9 @@ def render(found: dict[str, Any]) -> str:
         "text": text,
         "differs": _differs,
         "label": benchmark_label,
+        "figures": {
+            claim: [(title, Markup(svg)) for title, svg in drawn] for claim, drawn in claim_figures(found).items()
+        },
         "levels": LEVELS,
         "bars": [
             (title, Markup(_bars(kind, title, unit, measured)))

@@ -14,6 +14,7 @@ from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.scores import COLUMNS, LEVELS
 from components.evaluation.variant_results import RATE, SCORE, Estimate, Ground, Measured, Results, over_seeds
 from components.reporting.ablation_claims import TOLERANCE, find_verdicts
+from components.reporting.drops import level_drops, task_drops
 
 SCHEMA = 1
 
@@ -35,6 +36,7 @@ def summarise(results: Results, settings: Settings) -> dict[str, Any]:
         "variants": variants,
         "missing": missing,
         "stale": results.stale,
+        "task_drops": task_drops(results),
         "anchors": {f"{codec}-{mllm}": _alone(ground) for (codec, mllm), ground in results.grounds.items()},
     }
 
@@ -119,11 +121,12 @@ def _alone(ground: Ground) -> dict[str, Any]:
         if level in ground.clean
     }
     categories = {
-        name: float(ground.clean[name][0] - values_P.mean())
-        for name, values_P in ground.anchor.categories.items()
+        name: float(ground.clean[name][0] - values_RP[0].mean())
+        for name, values_RP in ground.anchor.categories.items()
         if name in ground.clean
     }
-    return {"curve": _curve([ground.anchor], 0), "lost_levels": levels, "lost_categories": categories}
+    lost = {"lost_levels": levels, "lost_categories": categories, "drops": level_drops(ground)}
+    return {"curve": _curve([ground.anchor], 0), **lost}
 
 
 def _category_gains(measured: Sequence[Measured], ground: Ground) -> dict[str, float]:
@@ -134,10 +137,10 @@ def _category_gains(measured: Sequence[Measured], ground: Ground) -> dict[str, f
     for one in measured:
         rate_P = one.benchmarks.bpp_RP[0]
         inside = (rate_P >= base.min()) & (rate_P <= base.max())
-        for name, values_P in one.categories.items():
+        for name, values_RP in one.categories.items():
             if inside.any():
-                there = np.interp(np.log(rate_P[inside]), np.log(base[order]), ground.anchor.categories[name][order])
-                gains.setdefault(name, []).append(float((values_P[inside] - there).mean()))
+                there = np.interp(np.log(rate_P[inside]), np.log(base[order]), ground.anchor.categories[name][0, order])
+                gains.setdefault(name, []).append(float((values_RP[0, inside] - there).mean()))
     return {name: float(np.mean(values)) for name, values in gains.items()}
 
 

@@ -208,7 +208,7 @@ def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, var
     [again] = client.children(children[f"no-adapter-{SEED}"]).values()
     assert tags(again)["ran"] == "false" and tags(again)["cached_from"] == begun
     artifacts = client._call("GET", "mlflow/artifacts/list", params={"run_id": parent["info"]["run_id"]})["files"]
-    assert {"verdicts.json", "index.html", "C11.md"} <= {file["path"] for file in artifacts}
+    assert {"verdicts.json", "index.html", "C11.md", "C11-1.svg"} <= {file["path"] for file in artifacts}
 
 
 def test_a_profile_is_run_in_a_copy_with_its_own_variants(running, variants_project):
