@@ -42,7 +42,10 @@ def _costs(claim: str, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
             if alone["drops"]
         ]
         if panels:
-            title = f"Points lost against clean images, by the level of the question ({', '.join(LEVELS)})"
+            title = (
+                "Points lost against clean images on low-level (ochre squares), high-level (green triangles) and "
+                "cross-level questions (magenta circles)"
+            )
             yield title, figures.curves("drops", title, panels, size=figures.MEDIUM, share_y=True)
 
 
