@@ -17,6 +17,7 @@ from tests.pictures import file_bytes, noise
 
 SOURCES = [path for name in ("components", "flows", "pipelines", "benchmarks") for path in (ROOT / name).rglob("*.py")]
 PICKLERS = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "jsonpickle"}
+KNOWN_AS = {"pickle", "torch", "yaml", "os"}  # under no other name, or what is called of them would not be seen
 UNPACKERS = {"extractall", "unpack_archive"}  # trust the names in an archive
 WAYS_TO_RUN_TEXT = {"eval", "exec"}
 
@@ -27,6 +28,7 @@ def faults(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found += [f"imports {one.name}" for one in node.names if one.name.split(".")[0] in PICKLERS - {"pickle"}]
+            found += [f"hides {one.name} as {one.asname}" for one in node.names if one.asname and one.name in KNOWN_AS]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PICKLERS:
             found.append(f"imports from {node.module}")
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "pickle":
@@ -70,6 +72,8 @@ def test_nothing_unpickles_unpacks_or_runs_what_it_is_given(path):
     [
         "import pickle\npickle.loads(b'')",
         "from pickle import loads",
+        "import pickle as p\np.loads(b'')",
+        "import torch as t\nt.load(path)",
         "import joblib",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",

@@ -15,8 +15,8 @@ from flows import processes, services
 from flows.ablations import VERDICTS
 from pipelines.generate import ABLATIONS, contents
 from tests.conftest import write_checkout_of_stubs
-from tests.flows.conftest import run_deployment
-from tests.flows.test_ablations import STUB_VARIANTS, STUB_VERDICTS, last_words
+from tests.flows.conftest import last_words, run_deployment
+from tests.flows.test_ablations import STUB_VARIANTS, STUB_VERDICTS
 from tests.pipeline_project import clone, dvc, git
 
 SEED = config.load().seed
@@ -99,7 +99,7 @@ def test_a_stage_that_fails_elsewhere_leaves_no_old_result_here(running, checkou
             run_deployment(running, "ablations/cluster", variants=["no-adapter", "high-*"], retries=0)
     finally:
         module.write_text(good)
-    said = last_words(running)
+    said = last_words(running, "ablations")
     assert f"1 of 2 runs ended well; not high-only-{SEED}." in said and "on purpose" in said
     assert read_json(driver / "results/ablations/verdicts.json")["there"] == [f"no-adapter-{SEED}"]
 
@@ -127,4 +127,4 @@ def test_what_is_not_committed_is_refused(running, checkouts, working, old, new,
             run_deployment(running, "ablations/cluster", variants=variants)
     finally:
         params.write_text(before)
-    assert said in last_words(running)
+    assert said in last_words(running, "ablations")

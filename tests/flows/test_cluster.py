@@ -167,7 +167,7 @@ def test_the_flow_survives_a_machine(cluster, expected, origin, tmp_path):
     runs = read_json(server.outside / "cotam" / "results" / "report" / "run.json")
     champion = server.run(PYTHON, "-c", _CHAMPION)
     assert runs["revision"] == git(origin, "rev-parse", "HEAD").strip()
-    assert "cotam-adapter-elic-micro-llava" in champion
+    assert "cotam-adapter-elic-micro-llava {'champion': " in champion
 
     fresh = server.outside / "fresh"
     git(origin, "clone", "-q", "--no-hardlinks", str(origin), str(fresh))

@@ -184,14 +184,12 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(5))
-def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, seed):
+@pytest.mark.parametrize(("seed", "kind"), enumerate(["demo", "stage", *services.NAMES]))
+def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, seed, kind):
     services.up(running)
-    draw = random.Random(seed)
     setting(100 + seed)
-    kind = draw.choice(["demo", "stage", *services.NAMES])
-    wait = draw.uniform(0, 20)
-    print(f"seed {seed}: {kind} is killed {wait:.1f} s after joint has begun")
+    wait = random.Random(seed).uniform(0, 20)
+    print(f"{kind} is killed {wait:.1f} s after joint has begun")
     (running.parent / "hold").touch()  # joint goes on when this is taken away, so that the kill always hits a run
     (running.parent / "running").unlink(missing_ok=True)
     process = start_demo(running)
