@@ -184,7 +184,7 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("seed", "kind"), enumerate(["demo", "stage", *services.NAMES]))
+@pytest.mark.parametrize(("seed", "kind"), list(enumerate(["demo", "stage", *services.NAMES])))
 def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, seed, kind):
     services.up(running)
     setting(100 + seed)
