@@ -37,7 +37,7 @@ lint: setup ## check the style, and that dvc.yaml says what the code says
 	$(PYTHON) -m pipelines.generate --check
 
 audit: setup ## compare requirements.lock with known vulnerabilities (needs the network)
-	PATH=$(CURDIR)/.cotam/bootstrap/bin:$$PATH uvx --quiet pip-audit --requirement requirements.lock --no-deps --disable-pip
+	PATH=$(CURDIR)/.cotam/bootstrap/bin:$$PATH $(PYTHON) infra/audit.py $(if $(WHERE_REACHABLE),--where-reachable)
 
 up: setup ## start the Prefect server, MLflow and a worker, and leave them running
 	@$(PYTHON) -m flows.services up

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from copy import deepcopy
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from components.paths import ROOT
+from infra.audit import judge
 
 INFRA = ROOT / "infra"
 KUBERNETES = "1.31"
@@ -217,3 +219,41 @@ def test_every_flow_has_a_local_deployment_and_most_one_for_clusters():
 @pytest.mark.parametrize("script", sorted(INFRA.glob("*.sh")), ids=lambda path: path.name)
 def test_scripts_parse(script):
     assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0
+
+
+def audited(*packages: dict) -> str:
+    return json.dumps({"dependencies": list(packages), "fixes": []})
+
+
+def test_an_audit_tells_vulnerable_packages_from_those_nobody_knows():
+    bad = {"name": "jinja2", "version": "3.0.0", "vulns": [{"id": "PYSEC-1", "fix_versions": ["3.1.6"]}]}
+    good = {"name": "pytest", "version": "9.0.0", "vulns": []}
+    unknown = {"name": "numpy", "skip_reason": "Dependency not found on PyPI and could not be audited"}
+    assert judge(audited(bad, good, unknown)) == (["jinja2 3.0.0: PYSEC-1 (mended in 3.1.6)"], ["numpy"], 3)
+    assert judge(audited(good)) == ([], [], 1)
+    for nothing in ("", "[]", "{}"):
+        with pytest.raises(ValueError):
+            judge(nothing)
+
+
+@pytest.mark.parametrize(
+    ("packages", "lenient", "code"),
+    [
+        (({"name": "a", "version": "1", "vulns": []},), False, 0),
+        (({"name": "a", "skip_reason": "unknown"},), False, 1),
+        (({"name": "a", "skip_reason": "unknown"},), True, 0),
+        (({"name": "a", "version": "1", "vulns": [{"id": "X", "fix_versions": []}]},), True, 1),
+        ((), True, 0),
+    ],
+)
+def test_an_audit_passes_without_advisories_only_where_asked(packages, lenient, code, tmp_path):
+    uvx = tmp_path / "uvx"
+    report = tmp_path / "report.json"
+    report.write_text(audited(*packages) if packages else "no network")
+    uvx.write_text(f"#!/bin/sh\ncat {report}\n")
+    uvx.chmod(0o755)
+    command = [sys.executable, str(ROOT / "infra/audit.py"), *(["--where-reachable"] if lenient else [])]
+    path = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run(command, env=path, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    assert ("NOT AUDITED" in done.stderr) == (not packages or "skip_reason" in packages[0])
