@@ -6,9 +6,9 @@ Pictures are drawn from their numbers and written as img2dataset writes CC3M: ta
 NUMBER.txt and NUMBER.json. `cotam shard --parts` is killed (SIGKILL) once the first shards are there, and run again.
 Then every picture must be in the shards once, bit for bit; an epoch read from its middle must go on as the whole one
 did; and the shards, copied to S3 and linked, must give the same pictures in their order, in an epoch and in one that
-goes on from its middle. Each reading is a process of its own, whose
-peak of memory is its own too. Whatever is not as it should be ends the run with an error. --write puts the table into
-docs/data.md and the numbers into docs/many-images.json.
+goes on from its middle. Each reading is a process of its own, whose peak of memory is its own too. Whatever is not as
+it should be ends the run with an error. --write puts the table into docs/data.md and the numbers into
+docs/many-images.json.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def folder_of(path: Path, count: int, first: int = 0) -> Path:
     for number in range(first, first + count):
         noise(number).save(path / ("more" if number % 2 else "") / f"{number}.png")
     return path
+
+
+def put_tar(path: Path, members: dict[str, bytes], mode: str = "w") -> None:
+    """A tar of members by name."""
+    with tarfile.open(path, mode) as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
 
 
 def png_of_16_bits(values: np.ndarray) -> bytes:

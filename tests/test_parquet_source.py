@@ -1,7 +1,6 @@
 """Tables of pictures, as the Hugging Face Hub and img2dataset lay them out, are a source like a folder."""
 
 import base64
-import io
 import json
 import os
 import random
@@ -28,7 +27,7 @@ from components.data.sources import FolderSource, S3Source
 from components.errors import CotamError
 from components.files import sha256_tree
 from components.paths import ROOT
-from tests.pictures import file_bytes, folder_of, noise
+from tests.pictures import file_bytes, folder_of, noise, put_tar
 from tests.test_shard import full_disk
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -57,15 +56,6 @@ def write(path, columns, metadata=None, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     table = columns if isinstance(columns, pa.Table) else pa.table(columns)
     pq.write_table(table.replace_schema_metadata(metadata), path, **options)
-
-
-def put_tar(path, members):
-    """A tar of members by name."""
-    with tarfile.open(path, "w") as tar:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
 
 
 def img2dataset_table(path, rows, kind="jpg"):
@@ -187,7 +177,7 @@ def test_several_columns_and_lists_name_their_pictures(tmp_path):
 
 
 def test_what_is_no_picture_is_told_apart(tmp_path):
-    rows = [cell(0), None, {"bytes": None, "path": "/home/me/1.jpg"}, {"bytes": None, "path": None}]
+    rows = [cell(0), None, {"bytes": None, "path": "elsewhere/1.jpg"}, {"bytes": None, "path": None}]
     rows += [{"bytes": b"", "path": "4.jpg"}, {"bytes": b"hello", "path": None}]
     write(tmp_path / "in/a.parquet", {"image": pa.array(rows, STRUCT)})
     manifest = shard_folder(tmp_path / "in", tmp_path / "out")

@@ -1,6 +1,5 @@
 """A folder, tar files as img2dataset writes CC3M, and S3 (over the wire, from a local server) are read alike."""
 
-import io
 import json
 import tarfile
 
@@ -11,24 +10,19 @@ from components.data import ShardReader, shard_folder
 from components.data.sources import open_source
 from components.errors import CotamError
 from components.files import sha256
-from tests.pictures import file_bytes, folder_of, noise
+from tests.pictures import file_bytes, folder_of, noise, put_tar
 from tests.s3 import s3_server
 
 
 def cc3m_tar(path, first, count, **options):
     """A shard as img2dataset lays it out: KEY.jpg, KEY.txt, KEY.json for every picture."""
-    with tarfile.open(path, options.get("mode", "w")) as tar:
-        for number in range(first, first + count):
-            key = f"{number:09d}"
-            about = json.dumps({"caption": "a", "url": "http://example.org/a.jpg", "key": key, "status": "success"})
-            for name, content in (
-                (f"{key}.jpg", file_bytes(noise(number), "JPEG")),
-                (f"{key}.txt", b"a caption"),
-                (f"{key}.json", about.encode()),
-            ):
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                tar.addfile(member, io.BytesIO(content))
+    members = {}
+    for number in range(first, first + count):
+        key = f"{number:09d}"
+        about = json.dumps({"caption": "a", "url": "http://example.org/a.jpg", "key": key, "status": "success"})
+        members |= {f"{key}.jpg": file_bytes(noise(number), "JPEG"), f"{key}.txt": b"a caption"}
+        members[f"{key}.json"] = about.encode()
+    put_tar(path, members, **options)
 
 
 def test_a_listing_is_sorted_and_its_key_follows_the_content(tmp_path):

@@ -5,8 +5,9 @@ from typing import Any
 
 from components.reporting import figures
 from components.reporting.drops import ALONE
-from components.reporting.figures import Interval, Line, Panel
+from components.reporting.figures import Interval, Panel
 from components.reporting.methods import BASE, CLEAN, COTAM, JPEG, LEVELS
+from components.reporting.scores import interval_line
 from components.reporting.verdicts import FAILS, HOLDS
 
 _LOOKS = {HOLDS: COTAM, FAILS: BASE}
@@ -37,7 +38,11 @@ def _costs(claim: str, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield title, figures.forest("tasks", title, rows, xlabel="points lost, 95 % interval")
     if claim == "C2":
         panels = [
-            Panel(f"{name}, alone", [_drop(level, points) for level, points in alone["drops"].items()], "points lost")
+            Panel(
+                f"{name}, alone",
+                [interval_line(LEVELS[level], rows, "value", "low", "high") for level, rows in alone["drops"].items()],
+                "points lost",
+            )
             for name, alone in found["anchors"].items()
             if alone["drops"]
         ]
@@ -47,12 +52,6 @@ def _costs(claim: str, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 "cross-level questions (magenta circles)"
             )
             yield title, figures.curves("drops", title, panels, size=figures.MEDIUM, share_y=True)
-
-
-def _drop(level: str, points: list[dict[str, Any]]) -> Line:
-    known = all(point["low"] is not None for point in points)
-    ends = ([point[end] for point in points] if known else None for end in ("low", "high"))
-    return Line(LEVELS[level], [point["bpp"] for point in points], [point["value"] for point in points], *ends)
 
 
 def _comparisons(claim: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -110,7 +110,7 @@ def score_line(look, curve: list[dict], key: str) -> Line:
 
 
 def _level_line(look, rows: list[dict]) -> Line:
-    return _line(look, rows, "score", "low", "high")
+    return interval_line(look, rows, "score", "low", "high")
 
 
 def drop_panels(results: dict[str, dict], looks: dict, levels: list[str], codec: str) -> list[Panel]:
@@ -126,10 +126,11 @@ def drop_panels(results: dict[str, dict], looks: dict, levels: list[str], codec:
 
 
 def _drop_line(look, rows: list[dict]) -> Line:
-    return _line(look, rows, "drop", "drop_low", "drop_high")
+    return interval_line(look, rows, "drop", "drop_low", "drop_high")
 
 
-def _line(look, rows: list[dict], value: str, low: str, high: str) -> Line:
+def interval_line(look, rows: list[dict], value: str, low: str, high: str) -> Line:
+    """Rows with `bpp` as a series, by rising rate; with their intervals (keys `low` and `high`) where all are known."""
     rows = sorted(rows, key=lambda row: row["bpp"])
     known = bool(rows) and all(row.get(low) is not None and row.get(high) is not None for row in rows)
     return Line(
