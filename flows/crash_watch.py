@@ -1,10 +1,11 @@
 """A dead machine's runs are called crashed, so that their stages can go elsewhere.
 
 A run whose process ends is reported by its worker. When the machine goes, nobody reports, and a self-hosted server
-would leave the run "Running" for ever. Each flow run therefore sends a heartbeat every 30 seconds
-(PREFECT_FLOWS_HEARTBEAT_FREQUENCY), and this automation sets a run of a cluster (tag `cluster`) to Crashed after 90
-seconds without one. The driver (`flows/elsewhere.py`) then asks for the stage again. On one machine a dead worker is
-noticed otherwise (`flows/workers.py`), and a computer that was asleep is not to be taken for a dead one.
+would leave the run "Running", or "Pending" if it had not begun, for ever. Each flow run therefore sends a heartbeat
+every 30 seconds (PREFECT_FLOWS_HEARTBEAT_FREQUENCY), and two automations set runs of a cluster (tag `cluster`) to
+Crashed: 90 seconds after the last heartbeat, and where a worker has taken a run and no heartbeat ever came. The driver
+(`flows/elsewhere.py`) then asks for the stage again. On one machine a dead worker is noticed otherwise
+(`flows/workers.py`), and a computer that was asleep is not to be taken for a dead one.
 """
 
 from datetime import timedelta
@@ -14,34 +15,47 @@ from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 
-NAME = "crash-silent-runs"
 TAG = "cluster"  # of the deployments in prefect.yaml
 SILENCE = timedelta(seconds=90)
-MESSAGE = "Its machine has been silent for 90 seconds."
+UNSTARTED = timedelta(minutes=35)  # a pod may wait for its node and image longer than a process for its imports
 _HEARTBEAT = "prefect.flow-run.heartbeat"
-_ENDS = ("Completed", "Failed", "Cancelled", "Crashed")
+_TAKEN = "prefect.flow-run.Pending"
+_ENDS = tuple(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed"))
 
 
-def automation() -> AutomationCore:
-    """The rule, as Prefect's server evaluates it."""
+def automations() -> list[AutomationCore]:
+    """The rules, as Prefect's server evaluates them."""
+    return [
+        _rule("crash-silent-runs", "Its machine has been silent", _HEARTBEAT, SILENCE),
+        _rule("crash-unstarted-runs", "A worker took it, and it has not begun", _TAKEN, UNSTARTED),
+    ]
+
+
+def _rule(name: str, what: str, after: str, within: timedelta) -> AutomationCore:
+    """A run is crashed if, so long `after` an event, neither a heartbeat nor its end has come."""
+    message = f"{what} for {within.total_seconds():.0f} seconds."
     return AutomationCore(
-        name=NAME,
-        description="A flow run without heartbeats is crashed.",
+        name=name,
+        description=f"A run of the cluster is crashed: {message}",
         trigger=EventTrigger(
             match={"prefect.resource.id": "prefect.flow-run.*"},
             match_related={"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"},
             for_each={"prefect.resource.id"},
-            after={_HEARTBEAT},
-            expect={_HEARTBEAT, *(f"prefect.flow-run.{state}" for state in _ENDS)},
+            after={after},
+            expect={_HEARTBEAT, *_ENDS},
             posture=Posture.Proactive,
             threshold=1,
-            within=SILENCE,
+            within=within,
         ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=MESSAGE)],
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message=message)],
     )
 
 
 async def watch_for_crashes(client: PrefectClient) -> None:
-    """Put the rule into the server, unless it is there."""
-    if not await client.read_automations_by_name(NAME):
-        await client.create_automation(automation())
+    """Put the rules into the server, or bring those that are there up to date."""
+    for rule in automations():
+        there = await client.read_automations_by_name(rule.name)
+        if not there:
+            await client.create_automation(rule)
+        elif there[0].description != rule.description:  # which says all that ever differs
+            await client.update_automation(there[0].id, rule)

@@ -216,6 +216,14 @@ def test_every_flow_has_a_local_deployment_and_most_one_for_clusters():
     assert flows == {Path(entrypoint.partition(":")[0]).name for entrypoint in pools}
 
 
+@pytest.mark.parametrize("path", POOLS, ids=lambda path: path.name)
+def test_a_pod_may_wait_for_its_node_before_its_run_is_called_crashed(path):
+    from flows.crash_watch import UNSTARTED
+
+    patience = json.loads(path.read_text())["variables"]["properties"]["pod_watch_timeout_seconds"]["default"]
+    assert UNSTARTED.total_seconds() > patience
+
+
 @pytest.mark.parametrize("script", sorted(INFRA.glob("*.sh")), ids=lambda path: path.name)
 def test_scripts_parse(script):
     assert subprocess.run(["bash", "-n", str(script)], capture_output=True).returncode == 0

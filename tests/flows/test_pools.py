@@ -5,15 +5,19 @@ import re
 import threading
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.states import Pending
 
 from components.errors import CotamError
 from components.files import read_json
-from flows import services, workers
+from flows import crash_watch, services, workers
+from flows.crash_watch import TAG, watch_for_crashes
 from flows.workers import PODS, check_clock, make_pools, wait_for_server
 
 
@@ -104,3 +108,42 @@ def test_a_worker_with_a_wrong_clock_does_not_join(ahead, words):
 def test_clocks_that_differ_a_little_are_fine():
     with answering(200, 3) as url:
         ask(url, check_clock)
+
+
+@flow(name="never-begins")
+def never_begins():
+    pass
+
+
+def test_a_run_that_a_worker_took_and_that_never_began_is_crashed(running, monkeypatch):
+    """As when a machine dies between taking a run and its first heartbeat; the rule is the real one, but for its
+    patience, and is put back."""
+    services.up(running)
+    api = services.environment(running)["PREFECT_API_URL"]
+
+    async def rules(client):
+        await watch_for_crashes(client)
+        found = [(await client.read_automations_by_name(rule.name)) for rule in crash_watch.automations()]
+        assert [len(same) for same in found] == [1, 1]
+        return {same[0].name: same[0].trigger.within for same in found}
+
+    async def end_of_a_run(client):
+        run = await client.create_flow_run(never_begins, tags=[TAG])
+        await client.set_flow_run_state(run.id, Pending())
+        deadline = time.monotonic() + 120
+        while not (state := (await client.read_flow_run(run.id)).state).is_final() and time.monotonic() < deadline:
+            await asyncio.sleep(0.5)
+        return state
+
+    async def of():
+        async with PrefectClient(api) as client:
+            before = await rules(client)
+            with monkeypatch.context() as hasty:
+                hasty.setattr(crash_watch, "UNSTARTED", timedelta(seconds=10))
+                assert await rules(client) == {**before, "crash-unstarted-runs": timedelta(seconds=10)}
+                state = await end_of_a_run(client)
+            assert await rules(client) == before
+            return state
+
+    state = asyncio.run(of())
+    assert state.is_crashed() and state.message == "A worker took it, and it has not begun for 10 seconds."
