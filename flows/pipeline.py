@@ -1,7 +1,8 @@
 """The DVC graph as Prefect tasks: one per stage, each waiting on its upstream.
 
 A task does no work itself. Work pools belong to deployments, so it asks for a run of `run-stage/<pool>` (on other
-machines `run-stage/cluster-<pool>`) and awaits it. A stage whose worker died is asked for again.
+machines `run-stage/cluster-<pool>`) and awaits it. A stage whose worker died is asked for again; one that failed, where
+the flow was told to retry.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,15 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 from prefect.states import State
+from prefect.tasks import exponential_backoff
 
 from flows.dvc_graph import Stage, read_graph, unchanged
 from flows.elsewhere import run_elsewhere
 from flows.records import record_stage
+
+
+RETRY_SECONDS = 10.0
+"""Before a stage that failed is tried the first time again; twice as long before each further time."""
 
 
 class PipelineFailed(Exception):
@@ -58,13 +64,13 @@ def drive(stage: Stage, job: Job) -> str:
     return "ran"
 
 
-def run_pipeline(job: Job) -> None:
-    """Run the whole graph of `job.project`; called inside a flow.
+def run_pipeline(job: Job, retries: int = 0) -> None:
+    """Run the whole graph of `job.project`; called inside a flow. A stage that failed is tried again `retries` times.
 
     Raises:
         PipelineFailed: naming every stage that failed. Stages that do not depend on those have run.
     """
-    check(run_stages(read_graph(job.project), lambda _: job))
+    check(run_stages(read_graph(job.project), lambda _: job, retries))
 
 
 def run_stages(stages: Sequence[Stage], job_of: Callable[[Stage], Job], retries: int = 0) -> dict[str, State]:
@@ -73,12 +79,13 @@ def run_stages(stages: Sequence[Stage], job_of: Callable[[Stage], Job], retries:
     Args:
         stages: in an order in which they can run.
         job_of: what a stage is run for.
-        retries: how often a stage that failed is tried again.
+        retries: how often a stage that failed is tried again, after `RETRY_SECONDS` and then ever longer.
 
     Returns:
         Stage -> how it ended. What does not depend on a stage that failed has run.
     """
-    task, futures = drive.with_options(retries=retries), dict[str, PrefectFuture]()
+    task = drive.with_options(retries=retries, retry_delay_seconds=exponential_backoff(RETRY_SECONDS))
+    futures = dict[str, PrefectFuture]()
     for stage in stages:
         before = [futures[name] for name in sorted(stage.upstream) if name in futures]
         futures[stage.name] = task.submit(stage, job_of(stage), wait_for=before)

@@ -37,6 +37,7 @@ def train_and_eval(
     profile: str | None = None,
     overrides: dict[str, Any] | None = None,
     name: str | None = None,
+    retries: int = 0,
     project: str | None = None,
     remote: bool = False,
 ) -> None:
@@ -46,6 +47,8 @@ def train_and_eval(
         profile: `profiles/<profile>.yaml`, whose values replace those of params.yaml.
         overrides: dotted keys of params.yaml and their values.
         name: of the run in MLflow and of the results' folder; made from the changes if not given.
+        retries: how often a stage that failed is tried again. On one machine mostly for runs that nobody watches: it
+            would most likely fail in the same way.
         project: the checkout to run; the one that this code is in by default.
         remote: stages run on other machines, which share the DVC remote and have this revision checked out.
 
@@ -64,13 +67,13 @@ def train_and_eval(
     if remote:
         workspace.refuse_edits(checkout)
     folder = workspace.open_changed(checkout, name, profile, overrides)
-    run_experiment(folder, name, {"profile": profile or "", "overrides": overrides}, remote)
+    run_experiment(folder, name, {"profile": profile or "", "overrides": overrides}, retries, remote)
     if folder != checkout:
         results = workspace.copy_back(folder, checkout, name)
         get_run_logger().info("The results of %s are in %s.", name, results)
 
 
-def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: bool) -> None:
+def run_experiment(folder: Path, name: str, changes: dict[str, object], retries: int, remote: bool) -> None:
     """Drive the graph of `folder` as one parent run in MLflow.
 
     Raises:
@@ -90,7 +93,7 @@ def run_experiment(folder: Path, name: str, changes: dict[str, object], remote: 
     patch.write_bytes(source.patch)
     report, status, files = Paths(folder).report, "FAILED", [patch] if source.dirty else []
     try:
-        run_pipeline(Job(folder, {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": run_id}, remote))
+        run_pipeline(Job(folder, {"MLFLOW_TRACKING_URI": uri, "COTAM_PARENT_RUN": run_id}, remote), retries)
         if remote:
             restore(folder, [], to_log())
         status = "FINISHED"

@@ -4,7 +4,7 @@ import contextlib
 import random
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -73,11 +73,12 @@ def kill_while_joint_runs(project, what):
         process.kill()
 
 
-def await_joint(project, process):
-    """Wait until the demo that is `process` has `joint` at work."""
-    deadline = time.monotonic() + 300
+def await_joint(project, run):
+    """Wait until the demo (a process) or flow (a future) that is `run` has `joint` at work."""
+    flow, deadline = isinstance(run, Future), time.monotonic() + 300
     while not (project.parent / "running").exists():
-        assert process.poll() is None and time.monotonic() < deadline, ended(process)
+        over = run.done() if flow else run.poll() is not None
+        assert not over and time.monotonic() < deadline, run.result() if flow else ended(run)
         time.sleep(0.2)
 
 
@@ -149,6 +150,22 @@ def test_kills_and_the_same_command_again(running, setting, tmp_path, monkeypatc
     check(running, tmp_path)
     _, runs = experiments(running)
     assert [run["info"]["status"] for run in runs[:3]] == ["FINISHED", "KILLED", "FAILED"]
+
+
+def test_a_stage_that_fails_is_tried_again_where_asked(running, setting, tmp_path):
+    services.up(running)
+    setting(0.75)
+    ledger(running)
+    (running.parent / "hold").touch()
+    (running.parent / "running").unlink(missing_ok=True)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(run_deployment, running, "train-and-eval/local", project=str(running), retries=1)
+        await_joint(running, run)
+        kill_stage(running)
+        (running.parent / "hold").unlink()
+        assert "Completed" in run.result()
+    assert ledger(running) == ["joint", "report"]
+    check(running, tmp_path)
 
 
 @pytest.mark.soak
