@@ -1,8 +1,14 @@
 """The rule by which a version becomes champion, and what names the benchmarks that it was measured on."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
 import yaml
 
+from components.paths import ROOT
 from components.tracking import promotion, registry
 from components.tracking.lineage import benchmark_version, data_of
 from components.tracking.promotion import CHAMPION, judge
@@ -97,6 +103,55 @@ def test_of_two_that_register_at_once_the_better_is_champion(store, tmp_path, mo
     client = MlflowClient(store)
     assert str(client.get_model_version_by_alias(worse.name, CHAMPION).version) == others[0].version
     assert client.get_model_version(worse.name, done.version).tags["promotion"] == done.reason
+
+
+_KILLED = """
+import os, pathlib, signal, sys
+from mlflow import MlflowClient
+from components.tracking.registry import Candidate, register
+
+store, model, folder, last = sys.argv[1:]
+act = getattr(MlflowClient, last)
+
+def and_die(*arguments, **options):
+    act(*arguments, **options)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(MlflowClient, last, and_die)
+register(Candidate(model, pathlib.Path(folder), -30.0, {"benchmarks": "a"}, -25.0), store)
+"""
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "create_model_version",
+        *(
+            pytest.param(name, marks=pytest.mark.soak)
+            for name in ("create_run", "log_artifacts", "set_model_version_tag", "set_registered_model_tag")
+        ),
+        "set_registered_model_alias",
+    ],
+)
+def test_who_is_killed_while_registering_and_registers_again_leaves_one_whole_version(store, tmp_path, last):
+    """SIGKILL right after one of the calls to MLflow that a registration consists of."""
+    from mlflow import MlflowClient
+
+    model = f"cotam-killed-after-{last}"
+    register(candidate(model, tmp_path / "held"), store)
+    better = candidate(model, tmp_path / "better", -30.0, -25.0)
+    command = [sys.executable, "-c", _KILLED, store, model, str(better.folder), last]
+    killed = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    client = MlflowClient(store)
+    holder = client.get_model_version_by_alias(model, CHAMPION)  # there is one at every moment, with all its tags
+    assert {"content_hash", "bd_rate", "bd_rate_high", "benchmarks", "promotion"} <= holder.tags.keys()
+
+    done = register(better, store)
+    assert done.champion and done.version == "2"
+    versions = client.search_model_versions(f"name = '{model}'")
+    assert sorted(int(one.version) for one in versions) == [1, 2]
+    assert promotion.roll_back(store, model, "to see that the way back is there") == ("2", "1")
 
 
 def test_who_names_an_older_version_has_passed_over_the_newer_ones(store, tmp_path):

@@ -1,16 +1,21 @@
 """The deployment shard-dataset/local, as README and its own docstring have it."""
 
+import contextlib
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
-from components.data.parts import shard_parts
+from components.data.parts import folder_of_parts, shard_parts
 from components.errors import CotamError
 from components.files import read_json, sha256_tree
 from flows import services
 from flows.shard_dataset import _refuse_other_disks
 from tests.flows.conftest import last_words, run_deployment
-from tests.pictures import folder_of
+from tests.pictures import folder_of, noise
 
 
 def test_a_folder_is_packed_but_for_what_is_poisoned(running, tmp_path):
@@ -58,3 +63,53 @@ def test_parts_that_failed_are_counted_and_the_first_is_explained(running, tmp_p
         run_deployment(running, "shard-dataset/local", source=nowhere, out=str(tmp_path / "shards"), parts=2)
     said = last_words(running, "shard-dataset")
     assert "2 of 2 parts are missing" in said and f"{nowhere} does not exist" in said and "\n" not in said
+
+
+def packing(out):
+    """The processes that pack a part of `out`."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            command = process.cmdline()
+            if command[1:4] == ["-m", "components.cli", "shard"] and str(out) in command and "--part" in command:
+                found.append(process)
+    return found
+
+
+def kill_a_part(project, out):
+    packing(out)[0].kill()
+
+
+def kill_the_worker(project, out):
+    worker = psutil.Process(services.status(project)["worker"]["pid"])
+    worker.kill()
+    worker.wait(30)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kill", [kill_a_part, kill_the_worker])
+def test_a_kill_while_parts_are_made_and_the_same_command_again(running, tmp_path, kill):
+    services.up(running)
+    photos, out = tmp_path / "photos", tmp_path / "shards"
+    photos.mkdir()
+    for number in range(60):
+        noise(number, 900, 700).save(photos / f"{number}.png", compress_level=1)
+    options = {"source": str(photos), "out": str(out), "parts": 3}
+    root = folder_of_parts(out, 3)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(run_deployment, running, "shard-dataset/local", **options)
+        deadline = time.monotonic() + 120
+        while not (list(root.rglob("*.tar*")) and packing(out)):  # a shard is being written
+            assert not run.done() and time.monotonic() < deadline
+            time.sleep(0.02)
+        kill(running, out)
+        services.up(running)  # which calls the runs of a dead worker crashed
+        with pytest.raises(AssertionError, match="Failed|Crashed"):
+            run.result()
+    assert not out.exists()
+    while packing(out):  # none outlives its worker
+        time.sleep(0.1)
+    assert "Completed" in run_deployment(running, "shard-dataset/local", **options)
+    shard_parts(photos, tmp_path / "same", 3)
+    assert sha256_tree(out) == sha256_tree(tmp_path / "same")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "same", "shards"]
