@@ -19,7 +19,6 @@ from flows.dvc_graph import Stage, read_graph, unchanged
 from flows.elsewhere import run_elsewhere
 from flows.records import record_stage
 
-
 RETRY_SECONDS = 10.0
 """Before a stage that failed is tried the first time again; twice as long before each further time."""
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from components.paths import PRETRAINED, ROOT
+from components.paths import ROOT
 from tests.flows.conftest import free_port
 from tests.pipeline_project import git
 
@@ -77,13 +77,12 @@ def test_it_codes_as_this_checkout_does(box, tmp_path):
     """The same libraries, so the same stream, bit by bit."""
     tmp_path.chmod(0o777)
     Image.fromarray(data.astronaut()[:200, :300]).save(tmp_path / "a.png")
-    weights = "pretrained/codec/elic-micro"
-    assert (PRETRAINED / "codec/elic-micro").is_relative_to(ROOT)
-    bind = ("--volume", f"{tmp_path}:/exchange")
-    buildah("run", *bind, box, "--", "cotam", "encode", "--codec", weights, "/exchange/a.png", "-o", "/exchange/a.cotam")
-    command = [sys.executable, "-m", "components.cli", "encode", "--codec", weights, str(tmp_path / "a.png")]
-    subprocess.run([*command, "-o", str(tmp_path / "here.cotam")], cwd=ROOT, check=True, capture_output=True)
-    assert (tmp_path / "a.cotam").read_bytes() == (tmp_path / "here.cotam").read_bytes()
+    coding = ("encode", "--codec", "pretrained/codec/elic-micro")
+    inside = ("--volume", f"{tmp_path}:/exchange", box, "--", "cotam", *coding)
+    buildah("run", *inside, "/exchange/a.png", "-o", "/exchange/a.cotam")
+    here = [sys.executable, "-m", "components.cli", *coding, str(tmp_path / "a.png"), "-o", str(tmp_path / "b.cotam")]
+    subprocess.run(here, cwd=ROOT, check=True, capture_output=True)
+    assert (tmp_path / "a.cotam").read_bytes() == (tmp_path / "b.cotam").read_bytes()
 
 
 def test_server_deployments_and_a_worker_run_a_stage(box, tmp_path):

@@ -104,7 +104,7 @@ def test_a_kill_while_parts_are_made_and_the_same_command_again(running, tmp_pat
             time.sleep(0.02)
         kill(running, out)
         services.up(running)  # which calls the runs of a dead worker crashed
-        with pytest.raises(AssertionError, match="Failed|Crashed"):
+        with pytest.raises(AssertionError, match=r"Failed|Crashed"):
             run.result()
     assert not out.exists()
     while packing(out):  # none outlives its worker
