@@ -27,10 +27,10 @@ test: setup browser stores ## run the tests
 	@infra/test.sh
 
 soak: setup browser stores ## run the long tests too: full fuzzing, faults, large data
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m 'not cluster'
+	OMP_NUM_THREADS=1 COTAM_FAULTS=.cotam/faults.json $(PYTHON) -m pytest -q -m 'not cluster'
 
 cluster-test: setup stores ## run the flow over four machines in network namespaces, and kill one (skipped without root)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -m cluster -s -rs
+	OMP_NUM_THREADS=1 COTAM_FAULTS=.cotam/faults.json $(PYTHON) -m pytest -q -m cluster -s -rs
 
 lint: setup ## check the style, and that dvc.yaml says what the code says
 	$(PYTHON) -m ruff check .

@@ -9,6 +9,12 @@ from hypothesis import settings
 
 from components.environment import be_quiet
 from components.paths import ROOT
+from tests.faults import (  # noqa: F401 - a fixture, and what pytest calls
+    injected,
+    pytest_collection_modifyitems,
+    pytest_runtest_logreport,
+    pytest_sessionfinish,
+)
 
 os.environ["OMP_NUM_THREADS"] = "1"
 be_quiet()

@@ -20,6 +20,10 @@ class Faulty:
         self.counts: Counter[str] = Counter()
         self._share, self._random, self._lock = share, random.Random(seed), Lock()
 
+    def faults(self) -> int:
+        """How many requests have failed."""
+        return self.counts.total() - self.counts["fine"]
+
     def next(self) -> str:
         """What becomes of the next request."""
         with self._lock:

@@ -176,7 +176,7 @@ def test_the_high_loss_is_felt_through_the_tower(trained):
         torch.nn.init.normal_(adapter.out_projection.weight, std=0.02)
 
 
-def test_it_is_the_same_to_the_bit_after_kills_while_filling_and_training(checkout, trained, run):
+def test_it_is_the_same_to_the_bit_after_kills_while_filling_and_training(checkout, trained, run, injected):
     (store,) = stores(checkout).iterdir()
     expected = sha256_tree(store)
     shutil.rmtree(stores(checkout))
@@ -192,6 +192,7 @@ def test_it_is_the_same_to_the_bit_after_kills_while_filling_and_training(checko
 
     assert killed(checkout, "joint", "import components.training.loop as module; name = '_report'; at = 150")
     log, content = run("joint")
+    injected("training", 2)
     assert log.steps[0] == CHECKPOINT
     assert content == trained["joint"][1]
     assert not (checkout.root / ".cotam/work/joint@elic-micro-llava").exists()
@@ -274,7 +275,7 @@ def test_a_warmed_up_adapter_is_needed(checkout, trained, run):
         away.rename(adapter)
 
 
-def test_a_poisoned_shard_stops_a_stage_before_it_learns(checkout, run):
+def test_a_poisoned_shard_stops_a_stage_before_it_learns(checkout, run, injected):
     shard, params = checkout.shards / "00000.tar", checkout.root / "params.yaml"
     good, settings = shard.read_bytes(), params.read_text()
     before = sha256_tree(checkout.root / "results")
@@ -284,6 +285,7 @@ def test_a_poisoned_shard_stops_a_stage_before_it_learns(checkout, run):
         params.write_text(settings.replace("\nseed: 7\n", "\nseed: 8\n"))  # the features of seed 7 are there already
         with pytest.raises(CotamError, match=r"00000\.tar is not what was written"):
             run("warmup")
+        injected("shard")
     finally:
         shard.write_bytes(good)
         params.write_text(settings)

@@ -321,7 +321,7 @@ def test_decode_wants_to_know_where_to(stream, tmp_path, capsys):
     assert "-o/--out" in capsys.readouterr().err
 
 
-def test_a_disk_without_room_leaves_nothing_half_written(photo, stream, tiny, tmp_path, capsys):
+def test_a_disk_without_room_leaves_nothing_half_written(photo, stream, tiny, tmp_path, capsys, injected):
     """The kernel refuses to let any file grow beyond 100 bytes, as a full disk would."""
     (tmp_path / "in.cotam").write_bytes(stream)
     (tmp_path / "old.cotam").write_bytes(b"what was there before")
@@ -339,6 +339,7 @@ def test_a_disk_without_room_leaves_nothing_half_written(photo, stream, tiny, tm
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert code == 1
+        injected("full")
         assert said(capsys) == (
             f"cotam: {out} cannot be written (File too large); free some room or choose another place.\n"
         )

@@ -155,13 +155,14 @@ def test_a_small_cache_keeps_the_first_shards_and_each_other_picture_comes_once_
     assert epochs[0] > epochs[1]
 
 
-def test_a_damaged_cache_is_fetched_again(link, local):
+def test_a_damaged_cache_is_fetched_again(link, local, injected):
     reader = ShardReader(link)
     whole = bytes_of(reader.read(range(IMAGES)))
     (path,) = (paths.STATE / "cache/shards").rglob("00001.part")
     content = bytearray(path.read_bytes())
     content[3000] ^= 1
     path.write_bytes(content)
+    injected("shard-cache")
     assert bytes_of(reader.read(range(IMAGES))) == whole
     assert path.read_bytes() != bytes(content)
 
@@ -181,7 +182,7 @@ def test_other_data_sets_make_room(link, monkeypatch, tmp_path):
         ShardReader(link)
 
 
-def test_what_has_changed_is_never_given(link, there, local, monkeypatch):
+def test_what_has_changed_is_never_given(link, there, local, monkeypatch, injected):
     monkeypatch.setenv("COTAM_SHARD_CACHE", "0")
     content = (local / "00001.tar").read_bytes()
     place = int(ShardReader(link)._index[4, 1]) + 1000
@@ -214,6 +215,7 @@ def test_what_has_changed_is_never_given(link, there, local, monkeypatch):
     monkeypatch.setenv("AWS_CONFIG_FILE", str(link / "none"))
     with pytest.raises(CotamError, match=r"00001.tar needs credentials; set AWS_ACCESS_KEY_ID and"):
         ShardReader(link).image(4)
+    injected("remote-shard", 4)
 
 
 def test_a_link_that_was_damaged_here_is_found(link):

@@ -86,7 +86,7 @@ def meanwhile(monkeypatch, module, name, act):
     monkeypatch.setattr(module, name, interrupted)
 
 
-def test_of_two_that_register_at_once_the_better_is_champion(store, tmp_path, monkeypatch):
+def test_of_two_that_register_at_once_the_better_is_champion(store, tmp_path, monkeypatch, injected):
     from mlflow import MlflowClient
 
     register(candidate("cotam-two-at-once", tmp_path / "held"), store)
@@ -98,6 +98,7 @@ def test_of_two_that_register_at_once_the_better_is_champion(store, tmp_path, mo
     # The worse has been judged and is about to take the alias when the better comes, takes it and is done.
     meanwhile(monkeypatch, promotion, "_crown", lambda: others.append(register(better, store)))
     done = register(worse, store)
+    injected("two-registrations")
     assert others[0].champion and not done.champion
     assert done.reason == f"version {others[0].version}, which was registered at the same time, is better"
     client = MlflowClient(store)
@@ -133,7 +134,7 @@ register(Candidate(model, pathlib.Path(folder), -30.0, {"benchmarks": "a"}, -25.
         "set_registered_model_alias",
     ],
 )
-def test_who_is_killed_while_registering_and_registers_again_leaves_one_whole_version(store, tmp_path, last):
+def test_who_is_killed_while_registering_and_registers_again_leaves_one_whole_version(store, tmp_path, injected, last):
     """SIGKILL right after one of the calls to MLflow that a registration consists of."""
     from mlflow import MlflowClient
 
@@ -143,6 +144,7 @@ def test_who_is_killed_while_registering_and_registers_again_leaves_one_whole_ve
     command = [sys.executable, "-c", _KILLED, store, model, str(better.folder), last]
     killed = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
+    injected("registration")
     client = MlflowClient(store)
     holder = client.get_model_version_by_alias(model, CHAMPION)  # there is one at every moment, with all its tags
     assert {"content_hash", "bd_rate", "bd_rate_high", "benchmarks", "promotion"} <= holder.tags.keys()
@@ -163,13 +165,14 @@ def test_who_names_an_older_version_has_passed_over_the_newer_ones(store, tmp_pa
     assert done.champion and done.version == "4"  # not the second, which the rule would prefer to it
 
 
-def test_the_same_files_that_are_registered_at_once_are_one_version(store, tmp_path, monkeypatch):
+def test_the_same_files_that_are_registered_at_once_are_one_version(store, tmp_path, monkeypatch, injected):
     from mlflow import MlflowClient
 
     same = candidate("cotam-same-at-once", tmp_path / "same")
     others = []
     meanwhile(monkeypatch, registry, "_create", lambda: others.append(register(same, store)))
     done = register(same, store)
+    injected("two-registrations")
     assert (others[0].new, done.new) == (True, False) and done.version == others[0].version
     [version] = MlflowClient(store).search_model_versions(f"name = '{same.name}'")
     assert str(version.version) == done.version and done.champion

@@ -127,7 +127,7 @@ def test_of_large_pictures_one_is_decoded_at_a_time(tmp_path, monkeypatch):
     assert most[1] == 1 < most[0]
 
 
-def test_a_killed_run_goes_on_after_its_last_shard(tmp_path):
+def test_a_killed_run_goes_on_after_its_last_shard(tmp_path, injected):
     source = folder_of(tmp_path / "in", 10)
     shard_folder(source, tmp_path / "undisturbed", shard_images=3)
     out = tmp_path / "out"
@@ -143,6 +143,7 @@ def test_a_killed_run_goes_on_after_its_last_shard(tmp_path):
     )
     died = subprocess.run([sys.executable, "-c", script, source, out], cwd=ROOT, check=False)
     assert died.returncode == -signal.SIGKILL
+    injected("sharding")
     assert not out.exists()
     half = tmp_path / ".out.shards.tmp/shards"
     finished = {path.name: path.stat() for path in half.glob("*.tar") if not path.name.startswith(".")}
@@ -176,13 +177,14 @@ def folder_with_large_last(path):
     return path
 
 
-def test_a_full_disk_leaves_nothing_half_written_and_can_be_gone_on_from(tmp_path, capsys):
+def test_a_full_disk_leaves_nothing_half_written_and_can_be_gone_on_from(tmp_path, capsys, injected):
     source = folder_with_large_last(tmp_path / "in")
     with full_disk(150_000):
         assert main(["shard", str(source), "-o", str(tmp_path / "out"), "--shard-images", "3"]) == 1
     errors = capsys.readouterr().err.splitlines()
     assert errors[-1].startswith("cotam: ") and "free some room" in errors[-1]
     assert not (tmp_path / "out").exists()
+    injected("full")
     finished = tmp_path / ".out.shards.tmp/shards/00000.tar"
     before = finished.stat().st_ino
     shard_folder(source, tmp_path / "out", shard_images=3)
@@ -190,8 +192,9 @@ def test_a_full_disk_leaves_nothing_half_written_and_can_be_gone_on_from(tmp_pat
     nothing_left(tmp_path, "in", "out")
 
 
-def test_a_changed_source_is_not_mixed_with_unfinished_shards(tmp_path):
+def test_a_changed_source_is_not_mixed_with_unfinished_shards(tmp_path, injected):
     source = folder_with_large_last(tmp_path / "in")
+    injected("full")
     with full_disk(150_000), pytest.raises(CotamError):
         shard_folder(source, tmp_path / "out", shard_images=3)
     folder_of(source, 2, first=6)

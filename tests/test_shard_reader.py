@@ -82,11 +82,12 @@ def test_there_is_no_picture_beyond_the_last(shards):
             reader.image(index)
 
 
-def test_a_flipped_bit_in_a_shard_is_found_before_a_picture_is_given(copy):
+def test_a_flipped_bit_in_a_shard_is_found_before_a_picture_is_given(copy, injected):
     path = copy / "00001.tar"
     content = bytearray(path.read_bytes())
     content[2000] ^= 1
     path.write_bytes(content)
+    injected("shard")
     reader = ShardReader(copy)
     assert reader.image(0).mode == "RGB"  # another shard
     with pytest.raises(CotamError, match=r"00001.tar is not what was written"):
@@ -95,13 +96,14 @@ def test_a_flipped_bit_in_a_shard_is_found_before_a_picture_is_given(copy):
         reader.verify()
 
 
-def test_a_missing_or_short_file_is_found_at_once(copy):
+def test_a_missing_or_short_file_is_found_at_once(copy, injected):
     os.truncate(copy / "00000.tar", 1024)
     with pytest.raises(CotamError, match=r"00000.tar has 1024 bytes instead of"):
         ShardReader(copy)
     (copy / "00000.tar").unlink()
     with pytest.raises(CotamError, match=r"00000.tar is missing"):
         ShardReader(copy)
+    injected("shard", 2)
 
 
 def test_a_damaged_index_is_found(copy):

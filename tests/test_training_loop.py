@@ -79,13 +79,14 @@ def run(checkpoint: Path, log=None, schedule: Schedule = SCHEDULE) -> tuple[str,
     return digest.hexdigest(), last
 
 
-def test_a_killed_training_resumes_to_the_same_bits(tmp_path):
+def test_a_killed_training_resumes_to_the_same_bits(tmp_path, injected):
     undisturbed = run(tmp_path / "undisturbed")
 
     code = f"from tests.test_training_loop import *; run(Path({str(tmp_path / 'killed')!r}), Killer())"
     root = Path(__file__).resolve().parents[1]
     killed = subprocess.run([sys.executable, "-c", code], cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert killed.returncode == -signal.SIGKILL
+    injected("training")
     assert [path.name for path in tmp_path.iterdir() if path.name != "undisturbed"] == ["killed"]
 
     log = Recorder()
@@ -93,7 +94,7 @@ def test_a_killed_training_resumes_to_the_same_bits(tmp_path):
     assert log.points[0] == ("loss", EVERY)
 
 
-def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(tmp_path):
+def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(tmp_path, injected):
     undisturbed = run(tmp_path / "undisturbed")
     (tmp_path / "full").mkdir()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -102,6 +103,7 @@ def test_a_full_disk_costs_the_steps_since_the_last_checkpoint(tmp_path):
             run(tmp_path / "full/checkpoint", FullDisk())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    injected("full-training")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["checkpoint"]
     log = Recorder()
     assert run(tmp_path / "full/checkpoint", log) == undisturbed

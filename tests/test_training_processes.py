@@ -119,10 +119,11 @@ def test_the_first_process_alone_writes_and_tells(shared):
     assert names == ["adapter", "checkpoint", "said.json", "seen-0", "seen-1"]
 
 
-def test_a_process_that_dies_costs_nothing_but_time(shared):
+def test_a_process_that_dies_costs_nothing_but_time(shared, injected):
     undisturbed, _ = result(shared / "shared")
     survived, said = result(shared / "killed")
     assert (shared / "killed" / "killed").exists()
+    injected("rank")
     assert said["told"] == list(range(EVERY, STEPS))  # from the last checkpoint on
     assert all(torch.equal(undisturbed[name], survived[name]) for name in undisturbed)
 

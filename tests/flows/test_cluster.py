@@ -138,7 +138,7 @@ def ran(machine: Machine) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", log)
 
 
-def test_the_flow_survives_a_machine(cluster, expected, origin, tmp_path):
+def test_the_flow_survives_a_machine(cluster, expected, origin, injected):
     server = cluster["server"]
     begun = time.monotonic()
     flow = server.start("flow.log", PYTHON, "-m", "prefect", "deployment", "run", "train-and-eval/cluster", "--watch")
@@ -148,6 +148,7 @@ def test_the_flow_survives_a_machine(cluster, expected, origin, tmp_path):
         time.sleep(0.5)
     assert victim, logs(cluster)
     killed = cluster[victim].cut_power()
+    injected("machine")
     lost = time.monotonic()
     say(f"{INTERRUPTED} runs on {victim}: power cut, {killed} processes gone, {lost - begun:.0f} s after the start")
     [other] = set(GPUS) - {victim}

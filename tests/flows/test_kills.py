@@ -43,6 +43,7 @@ def kill_service(name):
 
 
 KILL = {"stage": kill_stage, "worker": kill_service("worker"), "prefect": kill_service("prefect")}
+KILLED = {"both": ["worker", "prefect"]}  # where it is not what the kill is called
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def setting(running):
     (running.parent / "hold").unlink(missing_ok=True)
 
 
-def kill_while_joint_runs(project, what):
+def kill_while_joint_runs(project, what, injected):
     """Start the demo, kill something once `joint` is at work, and return the demo as it ended."""
     (project.parent / "hold").touch()
     (project.parent / "running").unlink(missing_ok=True)
@@ -68,6 +69,8 @@ def kill_while_joint_runs(project, what):
     try:
         await_joint(project, process)
         KILL[what](project)
+        for one in KILLED.get(what, [what]):
+            injected(one)
         return ended(process)
     finally:
         process.kill()
@@ -123,20 +126,20 @@ def kill_prefect_and_worker(project):
     KILL["prefect"](project)
 
 
-def test_kills_and_the_same_command_again(running, setting, tmp_path, monkeypatch):
+def test_kills_and_the_same_command_again(running, setting, tmp_path, monkeypatch, injected):
     monkeypatch.setitem(KILL, "both", kill_prefect_and_worker)
     services.up(running)
     setting(0.25)
     ledger(running)
 
-    first = kill_while_joint_runs(running, "stage")
+    first = kill_while_joint_runs(running, "stage", injected)
     assert first.code == 1
     assert "The last lines of joint@elic-micro-llava:\n    Running stage 'joint@elic-micro-llava':" in first.out
     log = running / ".cotam/run/worker.log"
     assert first.err == f"Stage joint@elic-micro-llava failed: its last lines are above, the whole log is {log}.\n"
     assert ledger(running) == []  # neither joint nor the report that needs it
 
-    again = kill_while_joint_runs(running, "both")
+    again = kill_while_joint_runs(running, "both", injected)
     assert again.code == 1
     assert again.err in {
         f"The service {name} has ended (see {running}/.cotam/run/{name}.log): "
@@ -152,7 +155,7 @@ def test_kills_and_the_same_command_again(running, setting, tmp_path, monkeypatc
     assert [run["info"]["status"] for run in runs[:3]] == ["FINISHED", "KILLED", "FAILED"]
 
 
-def test_a_stage_that_fails_is_tried_again_where_asked(running, setting, tmp_path):
+def test_a_stage_that_fails_is_tried_again_where_asked(running, setting, tmp_path, injected):
     services.up(running)
     setting(0.75)
     ledger(running)
@@ -162,6 +165,7 @@ def test_a_stage_that_fails_is_tried_again_where_asked(running, setting, tmp_pat
         run = pool.submit(run_deployment, running, "train-and-eval/local", project=str(running), retries=1)
         await_joint(running, run)
         kill_stage(running)
+        injected("stage")
         (running.parent / "hold").unlink()
         assert "Completed" in run.result()
     assert ledger(running) == ["joint", "report"]
@@ -171,19 +175,19 @@ def test_a_stage_that_fails_is_tried_again_where_asked(running, setting, tmp_pat
 @pytest.mark.soak
 @pytest.mark.parametrize(("number", "what"), list(enumerate(KILL)))
 @pytest.mark.parametrize("times", [1, 2])
-def test_one_kill_and_the_same_command_again(running, setting, tmp_path, number, what, times):
+def test_one_kill_and_the_same_command_again(running, setting, tmp_path, injected, number, what, times):
     services.up(running)
     setting(2 + number + 10 * times)
     ledger(running)
     for _ in range(times):
-        assert kill_while_joint_runs(running, what).code == 1
+        assert kill_while_joint_runs(running, what, injected).code == 1
     finish(running)
     assert ledger(running) == ["joint", "report"]
     check(running, tmp_path)
 
 
 @pytest.mark.soak
-def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp_path):
+def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp_path, injected):
     services.down(running)
     setting(7)
     ledger(running)
@@ -192,6 +196,7 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp
     process = start_demo(running)
     await_joint(running, process)
     process.send_signal(signal.SIGKILL)
+    injected("demo")
     process.communicate()
     finish(running)
     assert {one["state"] for one in services.status(running).values()} == {"stopped"}
@@ -202,7 +207,7 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("seed", "kind"), list(enumerate(["demo", "stage", *services.NAMES])))
-def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, seed, kind):
+def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, injected, seed, kind):
     services.up(running)
     setting(100 + seed)
     wait = random.Random(seed).uniform(0, 20)
@@ -220,6 +225,7 @@ def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, seed,
         for victim in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 victim.kill()
+        injected(kind)
         (running.parent / "hold").unlink()
         ended(process)
     finally:
@@ -231,13 +237,14 @@ def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, seed,
 
 
 @pytest.mark.soak
-def test_two_people_start_the_same_pipeline_at_once(running, setting, tmp_path):
+def test_two_people_start_the_same_pipeline_at_once(running, setting, tmp_path, injected):
     services.up(running)
     setting(0.0625)
     ledger(running)
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(run_deployment, running, "train-and-eval/local", project=str(running)) for _ in range(2)]
         assert all("Completed" in one.result() for one in both)
+    injected("two-starts")
     assert ledger(running) == ["joint", "report"]  # once, not twice
     check(running, tmp_path)
     _, runs = experiments(running)

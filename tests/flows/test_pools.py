@@ -98,10 +98,11 @@ def test_a_server_with_another_password_is_one_sentence():
 
 
 @pytest.mark.parametrize(("ahead", "words"), [(60, "behind"), (-3600, "ahead of")])
-def test_a_worker_with_a_wrong_clock_does_not_join(ahead, words):
+def test_a_worker_with_a_wrong_clock_does_not_join(ahead, words, injected):
     pattern = rf"This machine's clock is (\d+) s {words} that of Prefect's server; set both by NTP"
     with answering(200, ahead) as url, pytest.raises(CotamError, match=pattern) as error:
         ask(url, check_clock)
+    injected("clock")
     assert abs(int(re.match(pattern, str(error.value))[1]) - abs(ahead)) <= 5
 
 
@@ -115,7 +116,7 @@ def never_begins():
     pass
 
 
-def test_a_run_that_a_worker_took_and_that_never_began_is_crashed(running, monkeypatch):
+def test_a_run_that_a_worker_took_and_that_never_began_is_crashed(running, monkeypatch, injected):
     """As when a machine dies between taking a run and its first heartbeat; the rule is the real one, but for its
     patience, and is put back."""
     services.up(running)
@@ -146,4 +147,5 @@ def test_a_run_that_a_worker_took_and_that_never_began_is_crashed(running, monke
             return state
 
     state = asyncio.run(of())
+    injected("unstarted")
     assert state.is_crashed() and state.message == "A worker took it, and it has not begun for 10 seconds."

@@ -118,11 +118,12 @@ def test_what_fails_meanwhile_leaves_the_services_to_the_next(running):
     assert pids(running) == before
 
 
-def test_a_dead_mlflow_is_healed_and_nothing_else_is_touched(running):
+def test_a_dead_mlflow_is_healed_and_nothing_else_is_touched(running, injected):
     services.up(running)
     before = pids(running)
     psutil.Process(before["mlflow"]).kill()
     psutil.Process(before["mlflow"]).wait(10)
+    injected("mlflow")
     assert services.status(running)["mlflow"]["state"] == "dead"
     services.up(running)
     after = pids(running)

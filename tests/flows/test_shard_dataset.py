@@ -18,7 +18,7 @@ from tests.flows.conftest import last_words, run_deployment
 from tests.pictures import folder_of, noise
 
 
-def test_a_folder_is_packed_but_for_what_is_poisoned(running, tmp_path):
+def test_a_folder_is_packed_but_for_what_is_poisoned(running, tmp_path, injected):
     services.up(running)
     random = np.random.default_rng(3)
     (tmp_path / "photos").mkdir()
@@ -30,6 +30,7 @@ def test_a_folder_is_packed_but_for_what_is_poisoned(running, tmp_path):
     (tmp_path / "photos/flipped.png").write_bytes(whole[:500] + bytes([whole[500] ^ 1]) + whole[501:])
     said = run_deployment(running, "shard-dataset/local", source=str(tmp_path / "photos"), out=str(tmp_path / "shards"))
     assert "Completed" in said
+    injected("picture", 2)
     manifest = read_json(tmp_path / "shards/manifest.json")
     assert manifest["images"] == 3
     assert [skipped["name"] for skipped in manifest["skipped"]] == ["cut.png", "flipped.png"]
@@ -88,7 +89,7 @@ def kill_the_worker(project, out):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kill", [kill_a_part, kill_the_worker])
-def test_a_kill_while_parts_are_made_and_the_same_command_again(running, tmp_path, kill):
+def test_a_kill_while_parts_are_made_and_the_same_command_again(running, tmp_path, injected, kill):
     services.up(running)
     photos, out = tmp_path / "photos", tmp_path / "shards"
     photos.mkdir()
@@ -103,6 +104,7 @@ def test_a_kill_while_parts_are_made_and_the_same_command_again(running, tmp_pat
             assert not run.done() and time.monotonic() < deadline
             time.sleep(0.02)
         kill(running, out)
+        injected("sharding")
         services.up(running)  # which calls the runs of a dead worker crashed
         with pytest.raises(AssertionError, match=r"Failed|Crashed"):
             run.result()

@@ -29,12 +29,12 @@ def on_stores(running, monkeypatch):
 
 
 @pytest.mark.soak
-def test_the_database_and_the_store_are_killed(on_stores, setting, tmp_path, monkeypatch):  # noqa: F811
+def test_the_database_and_the_store_are_killed(on_stores, setting, tmp_path, monkeypatch, injected):  # noqa: F811
     setting(0.125)
     ledger(on_stores)
     for name in ("postgres", "s3"):
         monkeypatch.setitem(KILL, name, kill_service(name))
-        done = kill_while_joint_runs(on_stores, name)
+        done = kill_while_joint_runs(on_stores, name, injected)
         assert done.code == 1
         assert f"The service {name} has ended" in done.err and len(done.err.splitlines()) == 1
         assert services.status(on_stores)[name]["state"] in ("dead", "stopped")
