@@ -6,16 +6,21 @@ How many there are is a matter of the machine, not of the experiment, so the mac
 - COTAM_MICRO_BATCH: how many examples a process computes with at once; gradients of a batch's portions are summed
   before each step of the optimizer. All of its share if it is not set.
 
-Neither changes what is learned but for the order of sums. Over several machines `torchrun` starts the processes
-(docs/cluster.md), and its variables (RANK and so on) are heeded here.
+Neither changes what is learned but for the order of sums. Processes of one machine meet by files and speak over its
+loopback, so nobody else can reach them. Over several machines `torchrun` starts the processes (docs/cluster.md), and
+its variables (RANK and so on) are heeded here; they meet by a port that torch opens to the network.
 """
 
 import os
 import signal
+import socket
 import sys
+import tempfile
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.errors import CotamError
@@ -24,6 +29,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 RESTARTS = 3
+MEETING = "COTAM_MEETING"  # the folder by whose files the processes of one machine meet; `launch` sets it
 _LONG = timedelta(days=365)
 
 
@@ -42,14 +48,22 @@ def started() -> bool:
     return "RANK" in os.environ
 
 
-def take_device() -> None:
-    """Make the GPU of this process the current one."""
+def join() -> None:
+    """Make the GPU of this process the current one, and meet the others if this machine has all of them.
+
+    Where `torchrun` has started the processes, Accelerate has them meet, by a port.
+    """
     if not started():
         return
     import torch
 
-    if torch.cuda.is_available():
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    if folder := os.environ.get(MEETING):
+        torch.distributed.init_process_group(
+            "nccl" if on_gpu else "gloo", init_method=f"file://{folder}/all", rank=rank(), world_size=count()
+        )
 
 
 def wanted() -> int:
@@ -80,9 +94,12 @@ class FirstWord:
     def __init__(self):
         self._store = None
         if count() > 1:
-            from torch.distributed import rendezvous
+            from torch.distributed import FileStore, rendezvous
 
-            self._store, _, _ = next(rendezvous("env://"))
+            if folder := os.environ.get(MEETING):
+                self._store = FileStore(f"{folder}/first-word", count())
+            else:
+                self._store, _, _ = next(rendezvous("env://"))
 
     def say(self, go_on: bool) -> None:
         """Tell the others (the first process only); returns when all have heard it, as the store may end with it."""
@@ -111,18 +128,20 @@ def launch(count: int, command: Sequence[str]) -> None:
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     for attempt in range(RESTARTS + 1):
-        config = LaunchConfig(
-            min_nodes=1,
-            max_nodes=1,
-            nproc_per_node=count,
-            run_id=uuid.uuid4().hex,
-            rdzv_backend="c10d",
-            rdzv_endpoint="localhost:0",
-            max_restarts=0,
-            monitor_interval=0.2,
-        )
         try:
-            elastic_launch(config, sys.executable)(*command)
+            with _meeting() as folder:
+                config = LaunchConfig(
+                    min_nodes=1,
+                    max_nodes=1,
+                    nproc_per_node=count,
+                    run_id=uuid.uuid4().hex,
+                    rdzv_backend="c10d",
+                    rdzv_endpoint=str(folder / "agent"),
+                    rdzv_configs={"store_type": "file"},
+                    max_restarts=0,
+                    monitor_interval=0.2,
+                )
+                elastic_launch(config, sys.executable)(*command)
             return
         except ChildFailedError as error:
             first, code = _first(error.failures)
@@ -133,6 +152,23 @@ def launch(count: int, command: Sequence[str]) -> None:
                 said = f"Process {first} of {count} was killed (signal {-code})"
                 print(f"{said}; all go on from the last checkpoint.", file=sys.stderr, flush=True)
     raise CotamError(f"Processes were killed {RESTARTS + 1} times; if it was for memory, lower COTAM_MICRO_BATCH.")
+
+
+@contextmanager
+def _meeting() -> Iterator[Path]:
+    """A folder to meet by, and the environment in which nothing is heard from beyond this machine."""
+    loopback = next((name for _, name in socket.if_nameindex() if name.startswith("lo")), "lo")
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="cotam-processes-") as folder:
+        os.environ[MEETING] = folder
+        # Or torch's agent opens a port on all interfaces for processes to meet by.
+        os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
+        os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = loopback
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def _first(failures: Mapping[int, "ProcessFailure"]) -> tuple[int, int]:

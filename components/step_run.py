@@ -146,7 +146,7 @@ def run_instance(this: Instance) -> None:
     before = _read(record)
     # Heavy imports: before the stage's record begins, which is of its work alone.
     function = getattr(importlib.import_module(step.module), step.function)
-    processes.take_device()
+    processes.join()
     first = processes.FirstWord()
     if processes.rank():
         # Not the first of several processes: it trains with the first, which alone writes what comes of it.

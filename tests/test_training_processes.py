@@ -209,6 +209,39 @@ def test_a_step_that_is_not_shared_refuses_to_be(monkeypatch, tmp_path):
         run_step("rate", "elic")
 
 
+_LISTENS = """
+import json, os, sys
+import psutil
+import torch
+from components import processes
+
+processes.join()
+first = processes.FirstWord()
+total = torch.ones(1)
+torch.distributed.all_reduce(total)  # over the sockets that are looked at
+if processes.rank() == 0:
+    family = [psutil.Process(), psutil.Process().parent(), *psutil.Process().parent().children()]
+    ears = [c.laddr.ip for one in family for c in one.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    with open(sys.argv[1], "w") as out:
+        json.dump({"ears": ears, "family": len(family), "total": float(total)}, out)
+    first.say(True)
+else:
+    assert first.hear()
+"""
+
+
+def test_processes_of_one_machine_are_deaf_to_the_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "listens.py").write_text(_LISTENS)
+    before = dict(os.environ)
+    code = "import sys; from components.processes import launch; launch(2, sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(tmp_path / "listens.py"), str(tmp_path / "found.json")]
+    subprocess.run(command, check=True, env=before, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["family"] >= 4 and found["total"] == 2.0
+    assert found["ears"] and set(found["ears"]) <= {"127.0.0.1", "::1"}
+
+
 @pytest.mark.soak
 def test_two_processes_run_a_step_to_its_end(tmp_path):
     from components.steps import run_step
