@@ -1,7 +1,10 @@
 """ELIC-CFT: the codec learns through the frozen MLLM's cross-entropy (paper, A.5).
 
-The paper names no other loss, so by default (`baselines.cft.rate: 0`) nothing holds the rate; validation says what
-becomes of it.
+    min over phi of  - sum_t log p(a_t | a_<t, question, x_hat) + rate * c * R(y_hat),   x_hat = g_s(y_hat)
+
+with phi the codec's parameters, R the rate of y_hat in bits per pixel, and c what a bit costs (codec_tuning.py). The
+paper gives no equation and names no other loss, so by default (`baselines.cft.rate: 0`) nothing holds the rate;
+validation says what becomes of it.
 """
 
 import torch
