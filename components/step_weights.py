@@ -2,11 +2,14 @@
 
 Later steps depend on these hashes and not on the models' files, because a model may also come from the registry or from
 the Hugging Face hub, and because DVC can depend on one key of this file: another MLLM does not encode anything again.
+What kind each MLLM is stands beside them, for the report, which has no use for the models themselves.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from components.files import sha256_tree, write_json
+from components.mllm_kinds import kind_of
 from components.progress import track
 from components.weights import resolve
 
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(inputs: "StepInputs") -> None:
-    """Write weights.json: {"codec": {NAME: hash}, "mllm": {NAME: hash}, "tower": hash}."""
+    """Write weights.json: {"codec": {NAME: hash}, "mllm": {NAME: hash}, "tower": hash, "kinds": {MLLM: its kind}}."""
     params = inputs.params
     entries = [params.variants[name] for name in params.variants]
     codecs, mllms = (
@@ -27,9 +30,14 @@ def run(inputs: "StepInputs") -> None:
         "mllm": {name: _hash(inputs, params.mllm[name].weights) for name in track(mllms, "Hashing MLLMs")},
         "tower": _hash(inputs, params.guidance.tower),
     }
-    write_json(inputs.out / "weights.json", hashes)
+    kinds = {name: kind_of(_folder(inputs, params.mllm[name].weights)) for name in mllms}
+    write_json(inputs.out / "weights.json", hashes | {"kinds": kinds})
 
 
 def _hash(inputs: "StepInputs", name: str) -> str:
+    return sha256_tree(_folder(inputs, name))
+
+
+def _folder(inputs: "StepInputs", name: str) -> Path:
     here = inputs.paths.root / name
-    return sha256_tree(here if here.is_dir() else resolve(name))
+    return here if here.is_dir() else resolve(name)
