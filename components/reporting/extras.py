@@ -6,10 +6,12 @@ it.
 
 from markupsafe import Markup
 
+from components.paths import instance_name
 from components.reporting.claims import loss_at_equal_rate
 from components.reporting.figures import LARGE, MEDIUM, Line, Panel, curves
 from components.reporting.methods import BASE, COTAM, HIGH, Look, method_look
 from components.reporting.numbers import per_cent, signed
+from components.reporting.order import pairs_of
 
 
 def photographs_section(summary: dict, codec: str) -> dict | None:
@@ -66,7 +68,8 @@ ADAPTER_STAGES = ("joint", "warmup", "without")
 def adapter_sections(summary: dict) -> list[dict]:
     """Feature losses per quality: without the adapter, after its warm-up, after the joint stage."""
     entries = summary.get("adapter", {})
-    return [_adapter_section(name, found, len(entries) > 1) for name, found in sorted(entries.items())]
+    names = [instance_name(*pair) for pair in pairs_of(summary)]
+    return [_adapter_section(name, entries[name], len(entries) > 1) for name in names if name in entries]
 
 
 def _adapter_section(name: str, found: dict, named: bool) -> dict:

@@ -8,11 +8,11 @@ Pair = tuple[str, str]
 
 
 def summarise_run(paths: Paths, pairs: list[Pair], replicates: int, seed: int) -> dict:
-    """Scores, rates and BD-rates of every pair, and what its adapter learned.
+    """Scores, rates and BD-rates of every pair, what its adapter learned, the MLLMs' kinds and the images' size.
 
     Args:
         paths: of the checkout whose results are read.
-        pairs: at least one.
+        pairs: at least one, in the order in which they are to be shown.
         replicates: of the bootstrap behind every interval.
         seed: of the bootstrap.
 
@@ -21,12 +21,19 @@ def summarise_run(paths: Paths, pairs: list[Pair], replicates: int, seed: int) -
     """
     from components.evaluation.summary import summarise
 
+    rates = {codec: read_json(paths.rate(codec) / "rates.json") for codec, _ in pairs}
     summary = summarise(
-        {codec: read_json(paths.rate(codec) / "rates.json") for codec, _ in pairs},
+        rates,
         {pair: read_json(paths.scores(*pair) / "scores.json") for pair in pairs},
         replicates,
         seed,
     )
+    codecs, mllms = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
+    summary["order"] = {"codecs": codecs, "mllms": mllms}
+    kinds = read_json(paths.weights).get("kinds", {})
+    summary["mllms"] = {mllm: kinds[mllm] for mllm in mllms if kinds.get(mllm)}
+    pixels = rates[codecs[0]]["styles"]["bench"]["pixels"]
+    summary["image_pixels"] = sum(pixels) / len(pixels)
     summary["adapter"] = {
         instance_name(*pair): adapter_losses(
             read_json(paths.warmup(*pair) / "metrics.json"), read_json(paths.joint(*pair) / "metrics.json")
@@ -58,7 +65,8 @@ def provenance(paths: Paths) -> list[tuple[str, str]]:
     """What the run was made from: hashes of models and data, versions of the libraries that can change a number."""
     from components.environment import numeric_versions
 
-    rows = [(f"model {key}", str(value)) for key, value in _flat(read_json(paths.weights))]
+    weights = {key: value for key, value in read_json(paths.weights).items() if key != "kinds"}
+    rows = [(f"model {key}", str(value)) for key, value in _flat(weights)]
     shards = paths.shards / "manifest.json"
     if shards.is_file():
         rows.append(("training images, manifest of the shards", sha256(shards)))

@@ -14,11 +14,12 @@ from components.reporting.methods import (
     method_order,
 )
 from components.reporting.numbers import DASH, PER_CENT
+from components.reporting.order import pairs_of
 
 
 def pairs(summary: dict) -> list[dict]:
-    """Every (codec, MLLM) of a summary, with what the template shows of it."""
-    found = [(codec, mllm) for codec, methods in sorted(summary["codecs"].items()) for mllm in sorted(methods[codec])]
+    """Every (codec, MLLM) of a summary, in the order of the settings, with what the template shows of it."""
+    found = pairs_of(summary)
     return [_pair(summary, codec, mllm, named=len(found) > 1) for codec, mllm in found]
 
 

@@ -7,6 +7,7 @@ from components.evaluation.streams import CLIP_BENCHMARK
 from components.reporting.marks import fill
 from components.reporting.methods import bd_rate_of, benchmark_label, benchmark_order, method_look, method_order
 from components.reporting.numbers import DASH, MINUS
+from components.reporting.order import pairs_of
 from components.reporting.videos import clips_of
 
 MARK = "RESULTS"
@@ -17,26 +18,22 @@ def print_tables(summary: dict, console=None) -> None:
     from rich.console import Console
 
     console = console or Console()
-    for codec, methods in sorted(summary["codecs"].items()):
-        for mllm in sorted(methods[codec]):
-            results = {method: by_mllm[mllm] for method, by_mllm in methods.items() if mllm in by_mllm}
+    for codec, mllm in pairs_of(summary):
+        results = _results(summary, codec, mllm)
+        console.print()
+        console.print(_score_table(summary, results, codec, mllm))
+        console.print()
+        console.print(_bd_table(summary, results, codec))
+        if clips := clips_of(summary, codec, mllm):
             console.print()
-            console.print(_score_table(summary, results, codec, mllm))
-            console.print()
-            console.print(_bd_table(summary, results, codec))
-            if clips := clips_of(summary, codec, mllm):
-                console.print()
-                _print_clips(console, clips, codec, mllm)
+            _print_clips(console, clips, codec, mllm)
 
 
 def markdown(summary: dict) -> str:
     """The results as Markdown: a sentence, the BD-rates, and mean scores beside rates, per codec and MLLM."""
-    parts = []
-    for codec, methods in sorted(summary["codecs"].items()):
-        for mllm in sorted(methods[codec]):
-            results = {method: by_mllm[mllm] for method, by_mllm in methods.items() if mllm in by_mllm}
-            parts.append(_markdown_pair(summary, results, codec, mllm))
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        _markdown_pair(summary, _results(summary, codec, mllm), codec, mllm) for codec, mllm in pairs_of(summary)
+    )
 
 
 def fill_readme(readme: Path, summary: dict) -> None:
@@ -61,6 +58,10 @@ def interval_text(value: dict | None, unit: str = " %") -> str:
 def _per_cent(value: float) -> str:
     """A sign, and a decimal only where it means something."""
     return f"{value:+.1f}" if abs(value) < 100 else f"{value:+.0f}"
+
+
+def _results(summary: dict, codec: str, mllm: str) -> dict:
+    return {method: by_mllm[mllm] for method, by_mllm in summary["codecs"][codec].items() if mllm in by_mllm}
 
 
 def _methods(results: dict, codec: str) -> list[str]:
