@@ -13,6 +13,7 @@ from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.streams import CLEAN, Setting, write_streams
 from components.files import write_json
 from components.paths import Paths
+from tests.made_up_summary import KINDS
 
 CODEC, MLLM = "elic", "micro-llava"
 IMAGES = [f"{number:06d}" for number in range(8)]
@@ -40,7 +41,8 @@ def write_run(root: Path) -> Paths:
         losses = {"low": factor, "low_unadapted": 1.0, "high": factor, "high_unadapted": 1.0}
         folder = getattr(paths, stage)(CODEC, MLLM)
         write_json(folder / "metrics.json", {"training": {}, "validation": {str(q): losses for q in QUALITIES}})
-    write_json(paths.weights, {"codec": {CODEC: "ab" * 32}, "mllm": {MLLM: "cd" * 32}, "tower": "ef" * 32})
+    hashes = {"codec": {CODEC: "ab" * 32}, "mllm": {MLLM: "cd" * 32}, "tower": "ef" * 32}
+    write_json(paths.weights, hashes | {"kinds": {MLLM: KINDS[MLLM]}})
     write_json(paths.shards / "manifest.json", {"images": 0})
     return paths
 

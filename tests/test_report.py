@@ -13,24 +13,49 @@ from tests.made_up_summary import BENCHMARKS, summary
 SETTINGS = {"seed": 7, "evaluation": {"bootstrap": 1000, "qualities": [0, 1]}}
 
 
-def levels(**drops: list[float]) -> dict[str, list[dict]]:
-    return {level: [{"drop": drop, "bpp": 0.1 + i, "score": 90 - drop} for i, drop in enumerate(values)]
-            for level, values in drops.items()}  # fmt: skip
+def told(value: float | None, low: float | None = None, high: float | None = None) -> dict:
+    return {"value": value, "low": low, "high": high}
 
 
 @pytest.mark.parametrize(
-    ("drops", "verdict", "says"),
+    ("low", "high", "verdict", "says"),
     [
-        ({"low": [2, 1], "high": [1, 1], "cross": [9, 4]}, "holds", "suffer most"),
-        ({"low": [12, 6], "high": [1, 1], "cross": [9, 4]}, "fails", "does not hold here: low-level questions suffer"),
-        ({"low": [2, 3], "high": [1, 1], "cross": [9, 2]}, "unclear", "on average only"),
-        ({"low": [2, 3]}, "unclear", "Not measured"),
+        (told(4, 1, 7), told(5, 2, 8), "holds", "Cross-level questions suffer most"),
+        (told(4, 1, 7), told(0.4, -1.4, 2.4), "unclear", "not settled here"),
+        (told(4, 1, 7), told(-3, -5, -1), "fails", "does not hold here"),
+        (told(0.4, -1, 2), told(-3, -5, -1), "fails", "more than on high-level ones by \N{MINUS SIGN}3.0"),
+        (told(None), told(5, 2, 8), "unclear", "more than on low-level ones by not defined"),
+        (told(4, 1, 7), told(5), "unclear", "+5.0 (no interval)"),
     ],
 )
-def test_the_level_claim_follows_the_numbers(drops, verdict, says):
-    claim = claims.levels_claim(levels(**drops), "ELIC")
-    assert claim.verdict == verdict
-    assert says in claim.here
+def test_cross_level_questions_suffer_most_only_beyond_noise(low, high, verdict, says):
+    drops = {"low": [2, 1], "high": [1, 5], "cross": [9, 4]}
+    levels = {level: [{"drop": drop} for drop in values] for level, values in drops.items()}
+    claim = claims.levels_claim({"levels": levels, "cross_level_excess": {"low": low, "high": high}}, "ELIC")
+    assert (claim.id, claim.verdict) == ("C2", verdict)
+    assert says in claim.here and "costs 6.5 points" in claim.here and "most at 1 of 2 rates" in claim.here
+
+
+def test_a_summary_without_differences_of_levels_settles_nothing():
+    old = summary()["codecs"]["elic"]["elic"]["micro-llava"]
+    del old["cross_level_excess"]
+    assert claims.levels_claim(old, "ELIC").verdict == "unclear"
+    assert claims.both_ends_claim({"levels": old["levels"]}) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "cross", "verdict"),
+    [
+        (told(1, 0.2, 2), told(1, 0.5, 2), told(-3, -5, -1), "holds"),  # cross-level questions are only shown
+        (told(-0.2, -0.6, 0.3), told(1, 0.5, 2), told(1, 0.5, 2), "unclear"),
+        (told(-1, -2, -0.2), told(1, 0.5, 2), told(1, 0.5, 2), "fails"),
+        (told(1), told(1, 0.5, 2), told(1, 0.5, 2), "unclear"),
+    ],
+)
+def test_both_ends_are_kept_only_beyond_noise(low, high, cross, verdict):
+    claim = claims.both_ends_claim({"level_gains": {"low": low, "high": high, "cross": cross}})
+    assert (claim.id, claim.verdict) == ("C1", verdict)
+    assert "cross-level" in claim.here
 
 
 @pytest.mark.parametrize(
@@ -68,7 +93,8 @@ def test_what_was_not_measured_has_no_section():
     for results in bare["codecs"]["elic"].values():
         results["micro-llava"].pop("train_style", None)
     page = render(bare, SETTINGS, [])
-    for section in ("photographs", "allocation", "examples", "train-style", "adapter", "videos", "claim-C23"):
+    unmeasured = ("photographs", "allocation", "examples", "train-style", "adapter", "videos")
+    for section in (*unmeasured, "claim-C8", "claim-C10", "claim-C23"):
         assert f'id="{section}' not in page
         assert f'href="#{section}' not in page
     assert 'id="bd-rate"' in page
@@ -86,8 +112,7 @@ def test_curves_that_do_not_overlap_are_said_so():
 
 def test_a_failed_claim_is_in_the_notes():
     failed = summary()
-    for row in failed["codecs"]["elic"]["elic"]["micro-llava"]["levels"]["low"]:
-        row["drop"] += 50
+    failed["codecs"]["elic"]["elic"]["micro-llava"]["cross_level_excess"]["low"] = told(-9, -12, -6)
     page = render(failed, SETTINGS, [])
     assert "C2 does not hold." in page
 

@@ -49,12 +49,15 @@ def summarise_pair(
     for method in bench.methods:
         curve = bench.curve(method)
         entry: dict[str, Any] = {"curve": bench.points(curve), "levels": bench.level_rows(method)}
+        if method == codec:
+            entry["cross_level_excess"] = bench.cross_level_excess(method)
         if train and method in train.methods:
             entry["train_style"] = train.points(train.curve(method))
         if method != codec:
             rates_saved, gains = bench.compare(anchor, curve)
             average = np.mean([rates_saved[name] for name in BENCHMARKS], axis=0)  # NaN where one of them is
             entry |= _compared(rates_saved, gains) | {"bd_rate_average": _with_interval(average)}
+            entry["level_gains"] = bench.level_gains(codec, method)
         found[method] = entry
     if clips:
         found[CLEAN.method]["clips"] = clips.clean_entry()
@@ -123,6 +126,21 @@ class _Style:
                 row |= {"score": _value(score), "drop": _value(drop)}
                 found[level].append(row | _low_high(score) | _low_high(drop, "drop_"))
         return found
+
+    def level_gains(self, codec: str, method: str) -> dict[str, dict[str, float | None]]:
+        """Points that a method gains over the codec alone at equal rate (BD-score), per level (C1)."""
+        anchor, curve = (self.curve(name, of_levels=True) for name in (codec, method))
+        return {level: _with_interval(bd_scores(anchor.on(level), curve.on(level))) for level in curve.scores}
+
+    def cross_level_excess(self, method: str) -> dict[str, dict[str, float | None]]:
+        """Points that a method loses on cross-level questions, averaged over its rates, less what it loses on those of
+        each other level (C2)."""
+        curve, clean = self.curve(method, of_levels=True), self.scores.settings.index(CLEAN)
+        lost = {
+            level: (self.levels[level][:, clean, None] - scores_RP).mean(1) for level, scores_RP in curve.scores.items()
+        }
+        cross_R = lost.pop("cross")
+        return {level: _with_interval(cross_R - lost_R) for level, lost_R in lost.items()}
 
     def points(self, curve: Curve) -> list[dict[str, Any]]:
         """A curve as the summary has it, by rising rate."""

@@ -3,9 +3,10 @@
 A verdict follows from the numbers by a rule that is written here, so that nobody has to argue a result into shape.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
-from components.reporting.methods import benchmark_label, method_look
+from components.reporting.methods import LEVELS, benchmark_label, method_look
 from components.reporting.numbers import per_cent, signed
 from components.reporting.scores import average_drop, method_of
 
@@ -15,38 +16,65 @@ VERDICTS = {"holds": "holds", "fails": "does not hold", "unclear": "not settled"
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim by its id, the paper's words, what was found here, and `holds`, `fails` or `unclear`."""
+    """A claim by its id, the paper's words, what was found here, and `holds`, `fails` or `unclear`; of a claim about
+    several MLLMs also the verdict on each."""
 
     id: str
     paper: str
     here: str
     verdict: str
+    mllms: dict[str, str] = field(default_factory=dict)
 
 
-def levels_claim(levels: dict[str, list[dict]], codec_label: str) -> Claim:
-    """C2: cross-level questions suffer most. Holds when their loss, averaged over rates, is the largest, and largest at
-    most rates too; does not hold when another level's average loss is larger."""
+def side_verdict(value: dict | None, better: int = 1) -> str:
+    """By which side of zero a whole 95 % interval lies on: `holds` on the better one (1: above), `fails` on the other,
+    `unclear` where it lies on both, or where there is none."""
+    if not value or value.get("low") is None or value.get("high") is None:
+        return "unclear"
+    side = 1 if value["low"] > 0 else -1 if value["high"] < 0 else 0
+    return {better: "holds", -better: "fails"}.get(side, "unclear")
+
+
+def worst(verdicts: Iterable[str]) -> str:
+    """Of several verdicts: does not hold, else not settled, else holds."""
+    verdicts = set(verdicts)
+    return next(word for word in ("fails", "unclear", "holds") if word in verdicts)
+
+
+def spoken(value: dict | None, text: Callable[[float], str], what: str) -> str:
+    """`<what>-31.0 % (-37.0 % to -25.0 %)`, or what of it is not defined."""
+    if not value or value.get("value") is None:
+        return f"{what}not defined"
+    ends = [value.get("low"), value.get("high")]
+    interval = "no interval" if None in ends else " to ".join(map(text, ends))
+    return f"{what}{text(value['value'])} ({interval})"
+
+
+def levels_claim(base: dict, codec_label: str) -> Claim:
+    """C2: cross-level questions suffer most. Holds when the codec alone loses more on them than on those of each other
+    level, averaged over rates, with the whole interval of each difference; does not when less on those of one."""
     paper = "Questions that need cross-level features, such as counting, suffer most from compression."
-    averages = {level: average_drop(rows) for level, rows in levels.items()}
-    cross = averages.get("cross")
-    others = {level: drop for level, drop in averages.items() if level != "cross"}
-    if cross is None or not others:
+    levels, excess = base["levels"], base.get("cross_level_excess", {})
+    others = [level for level in LEVELS if level in levels and level != "cross"]
+    if "cross" not in levels or not others or not excess.keys() >= set(others):
         return Claim("C2", paper, "Not measured.", "unclear")
-    rival = max(others, key=others.get)
     rates = len(levels["cross"])
     wins = sum(
         row["drop"] > max(levels[level][index]["drop"] for level in others) for index, row in enumerate(levels["cross"])
     )
     numbers = (
-        f"averaged over {rates} rates, {codec_label} costs {cross:.1f} points on cross-level questions and "
-        f"{' and '.join(f'{drop:.1f} on {level}-level' for level, drop in others.items())} ones; "
-        f"cross-level questions lose most at {wins} of {rates} rates."
+        f"averaged over {rates} rates, {codec_label} costs {average_drop(levels['cross']):.1f} points on cross-level "
+        "questions, "
+        + " and ".join(spoken(excess[level], signed, f"more than on {level}-level ones by ") for level in others)
+        + f"; cross-level questions lose most at {wins} of {rates} rates."
     )
-    if cross <= others[rival]:
-        return Claim("C2", paper, f"It does not hold here: {rival}-level questions suffer most; {numbers}", "fails")
-    if 2 * wins <= rates:
-        return Claim("C2", paper, f"It holds on average only: {numbers}", "unclear")
-    return Claim("C2", paper, f"Cross-level questions suffer most: {numbers}", "holds")
+    verdict = worst(side_verdict(excess[level]) for level in others)
+    said = {
+        "holds": "Cross-level questions suffer most",
+        "fails": "It does not hold here",
+        "unclear": "It is not settled here",
+    }
+    return Claim("C2", paper, f"{said[verdict]}: {numbers}", verdict)
 
 
 def bd_rate_claim(bd_rate: dict, codec: str, mllm: str) -> Claim:
@@ -70,28 +98,19 @@ def bd_rate_claim(bd_rate: dict, codec: str, mllm: str) -> Claim:
     ]
     if worst:
         here += f" It saves nothing on {', '.join(worst)}."
-    verdict = "holds" if mean["high"] < 0 else "fails" if mean["low"] > 0 else "unclear"
-    return Claim("C7", paper, here, verdict)
+    return Claim("C7", paper, here, side_verdict(mean, better=-1))
 
 
-def both_ends_claim(base: dict, cotam: dict) -> Claim | None:
-    """C1: CoTAM keeps low-level and high-level questions alike. Compared at equal rate: the codec's losses are read off
-    at CoTAM's rates. Holds when CoTAM loses less on each level."""
+def both_ends_claim(cotam: dict) -> Claim | None:
+    """C1: CoTAM keeps low-level and high-level questions alike. Holds when the points that it gains over the codec
+    alone at equal rate (BD-score) have their whole interval above zero on both levels; does not when below on one."""
     paper = "Human-centric codecs do well on low-level questions only; CoTAM does well at both levels."
-    gains = {
-        level: gain
-        for level in ("low", "high", "cross")
-        if level in base and level in cotam
-        if (gain := _gain_at_equal_rate(base[level], cotam[level])) is not None
-    }
+    gains = cotam.get("level_gains", {})
     if not {"low", "high"} <= gains.keys():
         return None
-    here = (
-        "Points gained over the codec alone at equal rate: "
-        + ", ".join(f"{signed(gain)} {level}-level" for level, gain in gains.items())
-        + "."
-    )
-    return Claim("C1", paper, here, "holds" if min(gains.values()) > 0 else "fails")
+    here = "Points gained over the codec alone at equal rate: "
+    here += ", ".join(spoken(gains[level], signed, f"{level}-level ") for level in LEVELS if level in gains) + "."
+    return Claim("C1", paper, here, worst(side_verdict(gains[level]) for level in ("low", "high")))
 
 
 def map_claim(bits: dict) -> Claim:
@@ -120,12 +139,12 @@ def photographs_claim(loss: float | None) -> Claim:
 
 
 def find_claims(summary: dict, codec: str, mllm: str) -> list[Claim]:
-    """Every claim that the summary can answer for a codec and an MLLM, by id."""
+    """Every claim that the summary can answer for one codec and one MLLM, by id."""
     cotam, base = (method_of(summary, codec, method, mllm) for method in ("cotam", codec))
     label = method_look(codec, codec).label
     found = [
-        both_ends_claim(base["levels"], cotam["levels"]),
-        levels_claim(base["levels"], label),
+        both_ends_claim(cotam),
+        levels_claim(base, label),
         bd_rate_claim(cotam["bd_rate"], codec, mllm),
     ]
     photographs = summary.get("photographs", {}).get(codec)
@@ -152,28 +171,21 @@ def allocation_claim(change: dict) -> Claim:
         else:
             parts.append(f"where the map {verb} the quality, bits change by {per_cent(change[half])}")
             verdicts.append("holds" if sign * change[half] > 0 else "fails")
-    verdict = next(word for word in ("fails", "unclear", "holds") if word in verdicts)
     here = f"Against a file of about the same size without a map: {'; '.join(parts)}."
-    return Claim("C19", "More bits go where the map says.", here, verdict)
+    return Claim("C19", "More bits go where the map says.", here, worst(verdicts))
 
 
 def loss_at_equal_rate(plain: list[dict], guided: list[dict]) -> float | None:
-    """Decibels that guidance costs, averaged over the guided points whose rate the plain curve spans."""
-    gain = _gain_at_equal_rate(plain, guided, "psnr")
-    return None if gain is None else -gain
-
-
-def _gain_at_equal_rate(base: list[dict], other: list[dict], key: str = "score") -> float | None:
-    """What `other` has more of than `base`, read off linearly in log rate at those points of `other` whose rate `base`
-    spans, and averaged; None where there is none."""
+    """Decibels that guidance costs, averaged over the guided points whose rate the plain curve spans (there read off
+    linearly in log rate); None where there are none."""
     import numpy as np
 
-    base = sorted(base, key=lambda row: row["bpp"])
-    low, high = base[0]["bpp"], base[-1]["bpp"]
-    inside = [row for row in other if low <= row["bpp"] <= high]
+    plain = sorted(plain, key=lambda row: row["bpp"])
+    low, high = plain[0]["bpp"], plain[-1]["bpp"]
+    inside = [row for row in guided if low <= row["bpp"] <= high]
     if not inside:
         return None
     expected = np.interp(
-        np.log([row["bpp"] for row in inside]), np.log([row["bpp"] for row in base]), [row[key] for row in base]
+        np.log([row["bpp"] for row in inside]), np.log([row["bpp"] for row in plain]), [row["psnr"] for row in plain]
     )
-    return float(np.mean([row[key] for row in inside] - expected))
+    return float(np.mean(expected - [row["psnr"] for row in inside]))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from components.reporting.claims import VERDICTS, Claim, find_claims, levels_claim
+from components.reporting.claims import VERDICTS, Claim, levels_claim
 from components.reporting.extras import adapter_sections, map_sentence, photographs_section
 from components.reporting.methods import method_look
 from components.reporting.numbers import DASH, number, per_cent
@@ -16,7 +16,8 @@ from components.reporting.pictures import ramp_css
 from components.reporting.scores import method_of, pairs
 from components.reporting.swatches import swatch
 from components.reporting.templating import environment, stylesheet
-from components.reporting.videos import videos_claim, videos_section
+from components.reporting.verdict_list import claims_of
+from components.reporting.videos import videos_section
 
 CAUTIONS = (
     "The images are small drawn scenes and the models are small ones trained on such scenes. The method is the "
@@ -62,7 +63,7 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
     comparisons = pairs(summary)
     for pair in comparisons:
         base = method_of(summary, pair["codec"], pair["codec"], pair["mllm"])
-        pair["level_claim"] = levels_claim(base["levels"], pair["base_label"])
+        pair["level_claim"] = levels_claim(base, pair["base_label"])
         for key in ("mean_figure", "benchmark_figure", "level_figure", "drop_figure", "train_figure", "forest"):
             pair[key] = Markup(pair[key])
         pair["videos"] = videos_section(summary, pair["codec"], pair["mllm"])
@@ -80,7 +81,8 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
             "real files, decoded, and asked about."
         ),
         "main": _headline(summary, codec, mllm),
-        "claims": [*find_claims(summary, codec, mllm), *filter(None, [videos_claim(summary, codec)])],
+        "claims": claims_of(summary),
+        "about": f"{mllm} and {first['base_label']}" if len(comparisons) > 1 else "",
         "comparisons": comparisons,
         "bootstrap": settings.get("evaluation", {}).get("bootstrap", DASH),
         "allocation": pictures.allocation,

@@ -14,6 +14,7 @@ from components.reporting.gather import provenance, summarise_run
 from components.reporting.page import Pictures, render
 from components.reporting.run_record import write_run_record
 from components.reporting.scores import method_of
+from components.reporting.verdict_list import claims_json
 from components.step_inputs import StepInputs
 
 
@@ -24,6 +25,7 @@ def run(inputs: StepInputs) -> None:
     pairs = [(codec, mllm) for codec in params.codecs for mllm in params.mllms]
     summary = summarise_run(paths, pairs, params.evaluation.bootstrap, params.seed)
     pictures, summary["allocation"] = _pictures(inputs, summary, pairs)
+    summary["claims"] = claims_json(summary)
     page = render(summary, params.as_dict(), provenance(paths), pictures)
 
     write_json(inputs.out / "summary.json", summary)

@@ -1,10 +1,11 @@
 """What the page and the terminal say about videos: `clips` in summary.json, where an MLLM was asked about any."""
 
 from components.evaluation.streams import CLIP_BENCHMARK
-from components.reporting.claims import Claim
+from components.reporting.claims import Claim, side_verdict, worst
 from components.reporting.figures import LARGE, MEDIUM, Level, Panel, curves
 from components.reporting.methods import LEVELS, method_look, method_order
 from components.reporting.numbers import DASH, number, per_cent
+from components.reporting.order import mllms_of
 from components.reporting.scores import drop_panels, score_line
 
 PAPER = "Coding the frames of a video one by one, each with its own map, serves video MLLMs."
@@ -74,22 +75,17 @@ def rows(clips: dict[str, dict], codec: str, levels: list[str]) -> list[dict]:
 def videos_claim(summary: dict, codec: str) -> Claim | None:
     """C23: holds when for every MLLM that takes videos the whole interval of CoTAM's BD-rate on them, against the codec
     alone coding the same frames, is below zero; does not hold when for one of them it is above."""
-    mllms = sorted({mllm for by_mllm in summary["codecs"].get(codec, {}).values() for mllm in by_mllm})
-    sentences, verdicts = [], []
-    for mllm in mllms:
+    sentences, verdicts = [], {}
+    for mllm in mllms_of(summary, codec):
         clips = clips_of(summary, codec, mllm)
         if not clips:
             continue
         rate = clips["cotam"]["bd_rate"][CLIP_BENCHMARK]
         sentences.append(_found(clips, clips["clean"], mllm, method_look(codec, codec).label))
-        if rate["high"] is not None and rate["high"] < 0:
-            verdicts.append("holds")
-        else:
-            verdicts.append("fails" if rate["low"] is not None and rate["low"] > 0 else "unclear")
+        verdicts[mllm] = side_verdict(rate, better=-1)
     if not verdicts:
         return None
-    verdict = next(word for word in ("fails", "unclear", "holds") if word in verdicts)
-    return Claim("C23", PAPER, " ".join(sentences), verdict)
+    return Claim("C23", PAPER, " ".join(sentences), worst(verdicts.values()), verdicts)
 
 
 def _found(clips: dict[str, dict], clean: dict, mllm: str, base: str) -> str:
