@@ -19,6 +19,18 @@ from tests.videos import write_video
 TASKS = ("mme", "pope", "textvqa_val", "vqav2_val", "seedbench", "mmbench_en_dev_static", "mmmu_val")
 """Of lmms-eval, whose files `write_official` writes, and `videomme`. (MMBench without its judge, a web API.)"""
 
+FILES = {
+    "mme": "lmms-lab-encoder/MME/data/test-00000-of-00001.parquet",
+    "pope": "lmms-lab-encoder/POPE/data/test-00000-of-00001.parquet",
+    "textvqa_val": "lmms-lab-encoder/textvqa/data/validation-00000-of-00001.parquet",
+    "vqav2_val": "lmms-lab-encoder/VQAv2/data/validation-00000-of-00001.parquet",
+    "seedbench": "lmms-lab-encoder/SEED-Bench/data/test-00000-of-00001.parquet",
+    "mmbench_en_dev_static": "lmms-lab-encoder/MMBench/en/dev-00000-of-00001.parquet",
+    "mmmu_val": "lmms-lab-encoder/MMMU/data/validation-00000-of-00001.parquet",
+    "videomme": "lmms-eval/Video-MME/data/test-00000-of-00001.parquet",
+}
+"""Task -> the file that is written."""
+
 _MMBENCH_CARD = """---
 configs:
 - config_name: en
@@ -30,7 +42,7 @@ configs:
 
 
 def write_official(root: Path, images: int = 2) -> None:
-    """All of `TASKS` and Video-MME below `root`, about the first `images` pictures; of MMMU one more."""
+    """All of `FILES` below `root`, about the first `images` pictures; of MMMU one more."""
     pictures = [Image.fromarray(render(sample_scene(seed, "test", "bench"))) for seed in range(images + 1)]
     options = {"A": "one", "B": "two", "C": "three", "D": "four"}
     numbered = list(enumerate(pictures[:images]))
@@ -128,17 +140,17 @@ def write_official(root: Path, images: int = 2) -> None:
         }
         for n in range(images)
     ]
-    for file, rows in {
-        "lmms-lab-encoder/MME/data/test-00000-of-00001": yesno,
-        "lmms-lab-encoder/POPE/data/test-00000-of-00001": pope,
-        "lmms-lab-encoder/textvqa/data/validation-00000-of-00001": textvqa,
-        "lmms-lab-encoder/VQAv2/data/validation-00000-of-00001": vqav2,
-        "lmms-lab-encoder/SEED-Bench/data/test-00000-of-00001": seedbench,
-        "lmms-lab-encoder/MMBench/en/dev-00000-of-00001": mmbench,
-        "lmms-lab-encoder/MMMU/data/validation-00000-of-00001": mmmu,
-        "lmms-eval/Video-MME/data/test-00000-of-00001": videomme,
+    for task, rows in {
+        "mme": yesno,
+        "pope": pope,
+        "textvqa_val": textvqa,
+        "vqav2_val": vqav2,
+        "seedbench": seedbench,
+        "mmbench_en_dev_static": mmbench,
+        "mmmu_val": mmmu,
+        "videomme": videomme,
     }.items():
-        _write(root / f"{file}.parquet", rows)
+        _write(root / FILES[task], rows)
     (root / "lmms-lab-encoder/MMBench/README.md").write_text(_MMBENCH_CARD)
     for row in videomme:
         path = root / f"home/videomme/data/{row['videoID']}.mp4"
