@@ -8,22 +8,25 @@ Registered by the entry point group `lmms_eval.models` (`lmms_plugin.py`). Every
 
 import hashlib
 import sys
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from functools import wraps
+from collections.abc import Hashable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
 from accelerate import Accelerator
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
+from lmms_eval.utils import simple_parse_args_string
 from numpy.typing import NDArray
+from PIL import ImageFile
 
 from components.errors import CotamError
 from components.evaluation.coded import Coded, gather_coded, summed
 from components.evaluation.coding import load_guide
 from components.evaluation.coding_cache import CodingCache
 from components.evaluation.layouts import CheckedTasks
+from components.evaluation.lmms_failures import exits, fails, reason, watch
 from components.evaluation.visuals import Shown, open_visuals
 from components.files import write_json
 from components.mllm import see
@@ -37,21 +40,8 @@ PIXELS_AT_ONCE = 1 << 26  # and their pixels
 NONE = "none"
 
 
-def _exits(method: Callable) -> Callable:
-    """Have a CotamError end lmms-eval with its sentence: what else is raised, it prints, and then exits with 0."""
-
-    @wraps(method)
-    def run(*args, **kwargs):
-        try:
-            return method(*args, **kwargs)
-        except CotamError as error:
-            sys.exit(f"cotam: {error}")
-
-    return run
-
-
 class _Tasks(CheckedTasks):
-    __setitem__ = _exits(CheckedTasks.__setitem__)
+    __setitem__ = exits(CheckedTasks.__setitem__)
 
 
 class CotamModel(lmms):
@@ -74,7 +64,7 @@ class CotamModel(lmms):
     Exits with one sentence where something is missing, damaged, or does not fit.
     """
 
-    @_exits
+    @exits
     def __init__(
         self,
         mllm: str = str(PRETRAINED / "mllm/micro-llava"),
@@ -111,11 +101,28 @@ class CotamModel(lmms):
 
         if self._world_size > 1 and device_map is None and self.accelerator.device.type == "cuda":
             device_map = {"": self.accelerator.local_process_index}  # every process has a card of its own
-        batch = 64 if str(batch_size).startswith("auto") else int(batch_size)
-        self.mllm = load_mllm(mllm, batch, dtype=dtype, device_map=device_map)
+        try:
+            self.mllm = load_mllm(mllm, _batch(batch_size), dtype=dtype, device_map=device_map)
+        except (TypeError, ValueError) as error:  # of transformers, about the last two
+            how = f"dtype={dtype} and device_map={device_map}"
+            raise CotamError(f"The MLLM cannot be loaded with {how} ({reason(error)}).") from error
         if codec != NONE:
             self._load(codec, adapter, guidance, cache, device)
         self.coded: Coded = {}
+
+    @classmethod
+    @partial(fails, ours=lambda _: True)
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict[str, Any] | None = None) -> Self:
+        """How lmms-eval's commands make the model, before they load the tasks."""
+        watch(cls)
+        try:
+            chosen = simple_parse_args_string(arg_string)
+        except ValueError:
+            raise CotamError(f"--model_args is {arg_string!r}; write NAME=VALUE,NAME=VALUE.") from None
+        for name, value in (additional_config or {}).items():
+            if name in chosen and value is not None:
+                raise CotamError(f"There is no model argument {name!r}; use lmms-eval's own option --{name}.")
+        return super().create_from_arg_string(arg_string, additional_config)
 
     def _load(self, codec: str, adapter: str | None, guidance: bool | None, cache: str, device: str | None) -> None:
         """Everything that stands between a picture and the MLLM."""
@@ -137,7 +144,7 @@ class CotamModel(lmms):
             self.guide = load_guide(**config.load().guidance.model_dump())
         self.cache = None if cache == NONE else CodingCache(cache)
 
-    @_exits
+    @exits
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer every request, greedily; requests about one picture or video see it once."""
         answers: list[str] = []
@@ -145,7 +152,7 @@ class CotamModel(lmms):
             answers += self._answer(part)
         return answers
 
-    @_exits
+    @exits
     def clean(self) -> None:
         """Say what was coded, before lmms-eval frees the models; it calls this once, in every process."""
         if self.codec is not None:
@@ -194,8 +201,16 @@ class CotamModel(lmms):
     def _open(self, request: Instance) -> Shown:
         """What a request is about."""
         _, _, doc_to_visual, number, task, split = request.args
-        visuals = doc_to_visual(self.task_dict[task][split][number])
-        return open_visuals(visuals, self.frames, self.scenes, f"Question {number} of {task}")
+        question = f"Question {number} of {task}"
+        # lmms-eval has Pillow fill files that were cut short with grey; asked about that, no score means anything.
+        ImageFile.LOAD_TRUNCATED_IMAGES = False
+        try:
+            visuals = doc_to_visual(self.task_dict[task][split][number])
+        except Exception as error:  # decoders of damaged files raise anything
+            raise CotamError(
+                f"{question} cannot be read ({reason(error)}); fetch the benchmark's files again."
+            ) from error
+        return open_visuals(visuals, self.frames, self.scenes, question)
 
     def _see(self, shown: Sequence[Shown]) -> "list[Seen]":
         """What the MLLM sees of them, after the codec."""
@@ -235,14 +250,17 @@ class CotamModel(lmms):
         said = f"cotam: {len(coded)} distinct streams at quality {self.quality}, {found['bpp']:.4f} bits per pixel"
         print(said + counts, file=sys.stderr)
         if self.report:
-            write_json(self.report, found)
+            try:
+                write_json(self.report, found)
+            except OSError as error:
+                raise CotamError(f"The report {self.report} cannot be written ({error.strerror}).") from error
 
-    @_exits
+    @exits
     def loglikelihood(self, requests: list[Instance]) -> NoReturn:
         """Not a way in which this model is asked."""
         raise CotamError("cotam generates answers; choose tasks whose output_type is generate_until.")
 
-    @_exits
+    @exits
     def generate_until_multi_round(self, requests: list[Instance]) -> NoReturn:
         """Not a way in which this model is asked."""
         raise CotamError("cotam answers in one round; choose tasks whose output_type is generate_until.")
@@ -253,6 +271,15 @@ def _number(name: str, said: Any, least: int) -> int:
     if type(said) is not int or said < least:
         raise CotamError(f"{name} is {said!r}; give a whole number from {least} on.")
     return said
+
+
+def _batch(size: int | str) -> int:
+    """Of --batch_size, which lmms-eval hands over as it was written."""
+    if str(size).startswith("auto"):
+        return 64
+    if not str(size).isdecimal() or int(size) < 1:
+        raise CotamError(f"--batch_size is {size!r}; give auto, or a whole number from 1 on.")
+    return int(size)
 
 
 def _new_tokens(request: Instance) -> int:
