@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import multiprocessing
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -21,9 +24,10 @@ from components.evaluation.further import write_further
 from components.evaluation.step_benchmarks import write_benchmarks
 from components.files import read_json, write_json
 from components.mllm import load_mllm
+from tests.lmms_commands import run_all
 from tests.models import WIDTH, tiny_llava_folder
 from tests.models_tiled import tiny_onevision_folder
-from tests.official_benchmarks import TASKS, lmms_eval_environment, write_official
+from tests.official_benchmarks import FILES, TASKS, lmms_eval_environment, write_official
 from tests.small_checkout import tiny_codec_folder
 from tests.videos import write_video
 
@@ -90,10 +94,99 @@ def test_the_command_line_evaluates_official_files(tmp_path):
 
 def _pictures(root):
     """The distinct pictures of the official MMMU file."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(root / "lmms-lab-encoder/MMMU/data/validation-00000-of-00001.parquet")
+    table = pq.read_table(root / FILES["mmmu_val"])
     return {row[name]["bytes"] for row in table.to_pylist() for name in ("image_1", "image_2")}
+
+
+PROMPTS = {
+    "mme": "question",
+    "pope": "question",
+    "textvqa_val": "question",
+    "vqav2_val": "question",
+    "seedbench": "choice_a",
+    "mmbench_en_dev_static": "hint",
+    "mmmu_val": "question_type",
+    "videomme": "options",
+}
+"""Of every layout a column that the task reads to ask a question."""
+
+
+def test_bad_input_ends_the_command_with_one_sentence_and_1(tmp_path):
+    """What lmms-eval would print a traceback for, and exit with 0: most of it before the model hears of the task."""
+    write_official(tmp_path)
+    empty, damaged, cut = tmp_path / "empty", tmp_path / "damaged", tmp_path / "cut"
+    empty.mkdir()
+    for folder in (damaged, cut):
+        shutil.copytree(tmp_path / "lmms-lab-encoder", folder / "lmms-lab-encoder")
+    change_rows(damaged / FILES["mme"], lambda rows: rows[0]["image"].update(bytes=b"no picture"))
+    change_rows(damaged / FILES["pope"], lambda rows: rows[3]["image"].update(bytes=rows[3]["image"]["bytes"][:-99]))
+    change_rows(damaged / FILES["mmmu_val"], lambda rows: rows[0].update(options="['one', "))
+    change_rows(damaged / FILES["textvqa_val"], list.clear)
+    (damaged / FILES["seedbench"]).rename((damaged / FILES["seedbench"]).with_name("train-00000-of-00001.parquet"))
+    (cut / FILES["mme"]).write_bytes((tmp_path / FILES["mme"]).read_bytes()[:999])
+    for task, column in PROMPTS.items():
+        table = pq.read_table(tmp_path / FILES[task])
+        pq.write_table(table.drop_columns([column]), tmp_path / FILES[task])
+    expected = [
+        *((tmp_path, task, {}, f"{task} has no column {column!r}; fetch") for task, column in PROMPTS.items()),
+        (tmp_path, "mmmu_val_qwen", {}, "mmmu_val_qwen has no column 'question_type'; fetch"),  # of no known layout
+        (empty, "mme", {}, "mme is neither in a folder lmms-lab-encoder/MME here nor could it be fetched"),
+        (cut, "mme", {}, "benchmark mme cannot be loaded (ArrowInvalid"),
+        (damaged, "mme", {}, "Question 0 of mme cannot be read (UnidentifiedImageError: cannot identify image file)"),
+        (damaged, "pope", {}, "Question 3 of pope cannot be read (OSError: image file is truncated"),
+        (damaged, "mmmu_val", {}, "Question 0 of mmmu_val cannot be read (SyntaxError"),
+        (damaged, "textvqa_val", {}, "benchmark textvqa_val cannot be loaded (ArrowInvalid"),
+        (damaged, "seedbench", {}, "benchmark seedbench has no split 'test'; fetch"),
+        (damaged, "nothing", {}, "There is no task 'nothing'"),
+        (damaged, "pope", {"colour": "red"}, "There is no model argument 'colour'"),
+        (damaged, "pope", {"batch_size": 3}, "use lmms-eval's own option --batch_size"),
+        (damaged, "pope", {"dtype": "float99"}, "cannot be loaded with dtype=float99"),
+        (damaged, "pope", {"codec": "codec/elic-micro", "quality": 11}, "There is no quality 11"),
+        (damaged, "pope", {"codec": "codec/elic-micro", "adapter": "nowhere"}, "There is no model at nowhere"),
+        (damaged, "pope", {"mllm": "nowhere"}, "There is no model at nowhere"),
+    ]
+    runs = [
+        [str(folder), "--model", "cotam", "--model_args", arguments(**{"codec": "none"} | chosen), "--tasks", task]
+        for folder, task, chosen, _ in expected
+    ]
+    for (*_, words), (code, said) in zip(expected, run_all(tmp_path, runs), strict=True):
+        assert "Traceback" not in said
+        last = said.splitlines()[-1]
+        assert last.startswith("cotam: ") and words in last
+        assert code == 1
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("command", [("lmms-eval",), (sys.executable, "-m", "lmms_eval")], ids=["script", "module"])
+def test_both_commands_as_they_are_installed_exit_with_1(tmp_path, command):
+    write_official(tmp_path)
+    table = pq.read_table(tmp_path / FILES["mme"])
+    pq.write_table(table.drop_columns(["question"]), tmp_path / FILES["mme"])
+    for task, words in (("mme", "mme has no column 'question'"), ("mmee", "no task 'mmee'"), ("pope", None)):
+        done = run_command(tmp_path, task, *command, codec="none")
+        assert done.returncode == (1 if words else 0), done.stderr[-2000:]
+        assert words is None or words in done.stderr.splitlines()[-1]
+
+
+def test_what_nobody_foresaw_has_a_traceback_and_1(capsys):
+    from components.evaluation.lmms_failures import fails
+
+    def function(one):
+        raise ZeroDivisionError("by nought.\nMore")
+
+    with pytest.raises(SystemExit, match=r"^cotam: lmms-eval stopped \(ZeroDivisionError: by nought\)\.$"):
+        fails(function, lambda one: one == "ours")("ours")
+    assert "Traceback" in capsys.readouterr().err
+    with pytest.raises(ZeroDivisionError):
+        fails(function, lambda one: one == "ours")("theirs")
+
+
+def change_rows(file, change):
+    """Rewrite a parquet file with its rows changed, in the same layout."""
+    table = pq.read_table(file)
+    rows = table.to_pylist()
+    change(rows)
+    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
 
 
 @pytest.mark.soak
