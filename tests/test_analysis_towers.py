@@ -1,6 +1,7 @@
 """Towers of all families, looked into while they compute: what is seen is what transformers and the equations say."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from components.analysis.compressors import parse_choice, parse_choices
 from components.analysis.flow import NAMES
 from components.analysis.images import find_images
 from components.analysis.measure import Measure
-from components.analysis.towers import open_tower
+from components.analysis.towers import describe, open_tower
 from components.errors import CotamError
 from components.vision import load_tower
 from tests import analysis_reference as reference
+from tests.fourth_tower import fourth_family, vit_folder
 from tests.models import tiny_clip_folder
 from tests.pictures import folder_of
 from tests.towers import hub_internvit_folder, internvit_folder, siglip_folder
@@ -27,13 +29,15 @@ FAMILIES = {
     "siglip": siglip_folder,
     "internvit": internvit_folder,
     "hub internvit": hub_internvit_folder,
+    "vit": vit_folder,
 }
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> dict[str, Path]:
+def folders(tmp_path_factory) -> Iterator[dict[str, Path]]:
     root = tmp_path_factory.mktemp("towers")
-    return {name: write(root / name.replace(" ", "-")) for name, write in FAMILIES.items()}
+    with fourth_family(root):
+        yield {name: write(root / name.replace(" ", "-")) for name, write in FAMILIES.items()}
 
 
 def pixels_of(tower, images: int = 3) -> torch.Tensor:
@@ -42,12 +46,13 @@ def pixels_of(tower, images: int = 3) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_attention_heard_is_the_attention_computed(folders, family):
-    tower = open_tower(folders[family])
+    frozen = load_tower(folders[family])
+    tower = describe(frozen, family)
     pixels, heard, states = pixels_of(tower), {}, {}
     tower.look(pixels, heard.__setitem__, states.__setitem__)
     tower.model.set_attn_implementation("eager")
-    encoder, left = tower.model.encoder, []
-    last = (encoder.layers if hasattr(encoder, "layers") else encoder.layer)[-1]
+    left = []
+    last = frozen.blocks[-1]
     last.register_forward_hook(lambda _, __, out: left.append(out if isinstance(out, torch.Tensor) else out[0]))
     with torch.inference_mode():
         told = tower.model(pixels, output_attentions=True, output_hidden_states=True)

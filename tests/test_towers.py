@@ -1,6 +1,7 @@
 """Towers of all families behind one interface: features, attention, entering further up, as transformers has them."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ import torch
 
 from components.codec.guidance import guide
 from components.errors import CotamError
+from components.mllm.loading import FAMILIES as MLLMS
+from components.paths import ROOT
 from components.training.tower import training_tower
 from components.vision import TOWERS, load_tower
 from components.vision.registry import FAMILIES
+from tests.fourth_tower import fourth_family, vit_folder
 from tests.models import tiny_clip_folder
 from tests.models_tiled import tiny_internvl_folder, tiny_onevision_folder
 from tests.pictures import noise
@@ -23,11 +27,18 @@ FOLDERS = {
     "hub internvit": hub_internvit_folder,
     "onevision": tiny_onevision_folder,
     "internvl": tiny_internvl_folder,
+    "vit": vit_folder,
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def fourth(tmp_path_factory):
+    with fourth_family(tmp_path_factory.mktemp("fourth")) as kind:
+        yield kind
+
+
 @pytest.fixture(scope="module", params=FOLDERS)
-def tower(request, tmp_path_factory):
+def tower(request, fourth, tmp_path_factory):
     return load_tower(FOLDERS[request.param](tmp_path_factory.mktemp("towers") / request.param.replace(" ", "-")))
 
 
@@ -107,3 +118,11 @@ def test_a_family_is_one_line():
     for kind, family in FAMILIES.items():
         assert family.model_class.config_class.model_type == kind
         assert kind in TOWERS
+
+
+def test_the_page_of_models_names_every_kind_that_can_be_opened():
+    page = (ROOT / "docs/models.md").read_text(encoding="utf-8").partition("## Other models")[2]
+    rows = page.partition("| MLLMs |")
+    shipped = {kind for kind in TOWERS if kind != "vit"}
+    assert set(re.findall(r"`([a-z0-9_]+)`", rows[0])) - {"model_type"} == shipped
+    assert set(re.findall(r"`([a-z0-9_]+)`", rows[2].partition("\n\n")[0])) == set(MLLMS)

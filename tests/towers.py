@@ -9,13 +9,13 @@ from pathlib import Path
 WIDTH = 32
 
 
-def _write(model, folder: Path, processor: dict) -> Path:
+def write_folder(model, folder: Path, processor: dict) -> Path:
     model.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return folder
 
 
-def _processor(kind: str, side: int, square: bool) -> dict:
+def processor_of(kind: str, side: int, square: bool) -> dict:
     size = {"height": side, "width": side} if square else {"shortest_edge": side}
     return {
         "image_processor_type": kind,
@@ -47,7 +47,7 @@ def siglip_folder(folder: Path, layers: int = 9) -> Path:
     )
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        return _write(SiglipVisionModel(config), folder, _processor("SiglipImageProcessor", 48, square=True))
+        return write_folder(SiglipVisionModel(config), folder, processor_of("SiglipImageProcessor", 48, square=True))
 
 
 def internvit(layers: int = 9):
@@ -76,7 +76,7 @@ def internvit(layers: int = 9):
 
 def internvit_folder(folder: Path, layers: int = 9) -> Path:
     """In transformers' layout."""
-    return _write(internvit(layers), folder, _processor("CLIPImageProcessor", 56, square=False))
+    return write_folder(internvit(layers), folder, processor_of("CLIPImageProcessor", 56, square=False))
 
 
 def hub_internvit_folder(folder: Path, layers: int = 9) -> Path:
@@ -125,7 +125,7 @@ def hub_internvit_folder(folder: Path, layers: int = 9) -> Path:
         "qkv_bias": True,
     }
     (folder / "config.json").write_text(json.dumps(config))
-    processor = _processor("CLIPFeatureExtractor", 56, square=False) | {"size": 56, "crop_size": 56}
+    processor = processor_of("CLIPFeatureExtractor", 56, square=False) | {"size": 56, "crop_size": 56}
     processor["feature_extractor_type"] = processor.pop("image_processor_type")
     (folder / "preprocessor_config.json").write_text(json.dumps(processor))
     return folder
@@ -160,4 +160,4 @@ def clip_l_336_folder(folder: Path) -> Path:
         else:
             values = piece.repeat(-(-parameter.numel() // len(piece)))[: parameter.numel()]
             parameter.data.copy_(values.view(parameter.shape))
-    return _write(model, folder, _processor("CLIPImageProcessor", 336, square=False))
+    return write_folder(model, folder, processor_of("CLIPImageProcessor", 336, square=False))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import QuickGELUActivation
 
-from components.vision import Tower
+from components.vision import Parts, Tower
 from components.vision.quick_gelu import SLOPE
 
 ROWS = 1100
@@ -34,7 +34,7 @@ class Encoder:
 
     def __init__(self, tower: Tower):
         self._tower = tower
-        self.layers = [_Layer(block, tower.attention_of(block)) for block in tower.blocks]
+        self.layers = [_Layer(tower.parts(block)) for block in tower.blocks]
 
     @torch.inference_mode()
     def __call__(self, pixels_B3HW: Tensor, on_attention: AttentionListener, on_state: StateListener) -> None:
@@ -48,19 +48,14 @@ class Encoder:
 
 
 class _Layer:
-    """A pre-norm transformer layer as CLIP, SigLIP and InternViT have it (the last with layer scales)."""
+    """A pre-norm transformer layer, with layer scales or without."""
 
-    def __init__(self, block: nn.Module, attention: nn.Module):
-        internvit = hasattr(block, "layernorm_before")
-        self.norms = (
-            (block.layernorm_before, block.layernorm_after) if internvit else (block.layer_norm1, block.layer_norm2)
-        )
-        self.scales = (block.lambda_1, block.lambda_2) if internvit else (None, None)
-        self.out = attention.projection_layer if internvit else attention.out_proj
-        self.query_norm, self.key_norm = (getattr(attention, name, nn.Identity()) for name in ("q_norm", "k_norm"))
-        self.heads, self.width, self.scaling = attention.num_heads, attention.head_dim, attention.scale
-        self.qkv = _fused([attention.q_proj, attention.k_proj, attention.v_proj])
-        self.fc1, self.fc2, self.activation = block.mlp.fc1, block.mlp.fc2, block.mlp.activation_fn
+    def __init__(self, parts: Parts):
+        self.norms, self.scales, self.out = parts.norms, parts.layer_scales, parts.out
+        self.query_norm, self.key_norm = parts.query_norm, parts.key_norm
+        self.heads, self.scaling = parts.heads, parts.scaling
+        self.qkv = _fused([parts.query, parts.key, parts.value])
+        self.fc1, self.fc2, self.activation = parts.fc1, parts.fc2, parts.activation
         self.slope = SLOPE if isinstance(self.activation, QuickGELUActivation) else 1.0
 
     def __call__(self, hidden_BTD: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +84,7 @@ class _Layer:
         states = (self.query_norm(query_RE), self.key_norm(key_RE), value_RE)
         # Views: a head of some images is a batch of matrices with gaps between their rows, which products can take.
         heads = [state.unflatten(0, mean_BTT.shape[:2]).unflatten(-1, (self.heads, -1)).unbind(2) for state in states]
-        context_BTHd = qkv_RE.new_empty(*mean_BTT.shape[:2], self.heads, self.width)
+        context_BTHd = qkv_RE.new_empty(*mean_BTT.shape[:2], self.heads, value_RE.shape[-1] // self.heads)
         scores_BTT, weights_BTT = torch.empty_like(mean_BTT), torch.empty_like(mean_BTT)
         for head, (query_BTd, key_BTd, value_BTd) in enumerate(zip(*heads, strict=True)):
             torch.baddbmm(scores_BTT, query_BTd, key_BTd.mT, beta=0, alpha=self.scaling, out=scores_BTT)

@@ -22,9 +22,9 @@ def training_tower(tower: Tower) -> Tower:
         return tower.to("cuda")
     # Plain matrix products in bfloat16 are more than twice as fast there as the fused attention.
     tower.model.set_attn_implementation(ATTENTION)
-    for layer in tower.blocks:
-        if isinstance(layer.mlp.activation_fn, QuickGELUActivation):
-            _use_silu(layer.mlp)
+    for module in tower.blocks.modules():
+        if isinstance(getattr(module, "activation_fn", None), QuickGELUActivation):  # CLIP's MLP
+            _use_silu(module)
     return tower
 
 

@@ -10,7 +10,7 @@ from components.vision.geometry import Geometry
 from components.vision.internvit import InternVitTower
 from components.vision.registry import FAMILIES, TOWERS, load_tower
 from components.vision.siglip import SiglipTower
-from components.vision.tower import Features, Tower
+from components.vision.tower import Features, Parts, Tower
 
 __all__ = [
     "FAMILIES",
@@ -19,6 +19,7 @@ __all__ = [
     "Features",
     "Geometry",
     "InternVitTower",
+    "Parts",
     "SiglipTower",
     "Tower",
     "load_tower",

@@ -16,20 +16,38 @@ from components.errors import CotamError
 from components.files import read_json
 from components.vision.geometry import Geometry
 from components.vision.reading import filled, tensors_of
-from components.vision.tower import Tower
+from components.vision.tower import Parts, Tower
 
 
 class InternVitTower(Tower):
     """An `InternVLVisionModel`."""
 
     model_class = InternVLVisionModel
-    attention_name = "attention"
-    norm_name = "layernorm_before"
 
     @property
     def blocks(self) -> nn.ModuleList:
         """The encoder's layers, in order."""
         return self.model.encoder.layer
+
+    @staticmethod
+    def parts(block: nn.Module) -> Parts:
+        """What one of `blocks` is made of."""
+        attention, mlp = block.attention, block.mlp
+        return Parts(
+            norms=(block.layernorm_before, block.layernorm_after),
+            query=attention.q_proj,
+            key=attention.k_proj,
+            value=attention.v_proj,
+            out=attention.projection_layer,
+            heads=attention.num_heads,
+            scaling=attention.scale,
+            fc1=mlp.fc1,
+            fc2=mlp.fc2,
+            activation=mlp.activation_fn,
+            query_norm=attention.q_norm,
+            key_norm=attention.k_norm,
+            layer_scales=(block.lambda_1, block.lambda_2),
+        )
 
     @property
     def _convolution(self) -> nn.Module:

@@ -10,8 +10,12 @@ from transformers import PreTrainedModel
 
 from components.errors import CotamError
 
-# Of a two-tower model, or of a pooling head, neither of which is run.
-_UNUSED = ("text_model.", "logit_", "head.", "vision_model.head.", "text_projection.", "visual_projection.")
+_UNUSED = ("text_model.", "logit_", "head.", "vision_model.head.", "pooler.", "text_projection.", "visual_projection.")
+
+
+def is_run(name: str) -> bool:
+    """Whether a tensor of this name takes part: the other half of a two-tower model and a pooling head do not."""
+    return not name.startswith(_UNUSED)
 
 
 def whole(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
@@ -23,7 +27,7 @@ def whole(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
     model, told = kind.from_pretrained(
         folder, dtype=torch.float32, use_safetensors=True, output_loading_info=True
     )
-    if missing := sorted(name for name in told["missing_keys"] if not name.startswith(_UNUSED)):
+    if missing := sorted(filter(is_run, told["missing_keys"])):
         raise CotamError(f"{folder} has no weights for {missing[0]} of its tower; fetch them again.")
     return model
 
@@ -34,8 +38,7 @@ def filled(model: PreTrainedModel, tensors: Mapping[str, Tensor], folder: Path) 
     Raises:
         CotamError: some are not there.
     """
-    missing = [name for name in model.load_state_dict(tensors, strict=False).missing_keys if "head." not in name]
-    if missing:
+    if missing := list(filter(is_run, model.load_state_dict(tensors, strict=False).missing_keys)):
         raise CotamError(f"{folder} has no weights for {missing[0]} of its vision tower; fetch them again.")
     return model.float()
 

@@ -6,7 +6,7 @@ pieces are the modules of transformers' model, called in its order: with no resi
 bit for bit.
 
 `Tower` is what all families share. A family (`clip.py`, `siglip.py`, `internvit.py`) says how its encoder's input is
-made and what its modules are called.
+made and what its modules are called: `blocks` and, of each, `parts`.
 
 Shapes: B images, N patches (gh x gw of them, row by row), T tokens (N, and CLS where there is one), D tower width,
 L encoder layers, H heads of d features.
@@ -35,6 +35,31 @@ class Features(NamedTuple):
     """Hidden state after the last layer; None unless asked for."""
 
 
+class Parts(NamedTuple):
+    """What an encoder layer is made of, whatever its family calls it.
+
+        x + scale_1 out(attention(norm_1(x)))   and then   x + scale_2 fc2(activation(fc1(norm_2(x))))
+    """
+
+    norms: tuple[nn.Module, nn.Module]
+    """Before the attention, and before the MLP."""
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    out: nn.Linear
+    heads: int
+    scaling: float
+    """Of the product of a query and a key."""
+    fc1: nn.Linear
+    fc2: nn.Linear
+    activation: nn.Module
+    query_norm: nn.Module = nn.Identity()
+    key_norm: nn.Module = nn.Identity()
+    """Of queries and keys, before they are cut into heads."""
+    layer_scales: tuple[Tensor | None, Tensor | None] = (None, None)
+    """(D,) each; None: one."""
+
+
 class Tower(nn.Module):
     """A model of transformers with its parameters frozen; gradients still flow to the patches it is given.
 
@@ -48,9 +73,6 @@ class Tower(nn.Module):
     """How many tokens stand before the patches."""
     consumed: ClassVar[int] = -1
     """Where the MLLMs of this family read, unless they say otherwise."""
-    attention_name: ClassVar[str] = "self_attn"
-    norm_name: ClassVar[str] = "layer_norm1"
-    """What a layer calls its attention, and the norm before it."""
 
     def __init__(
         self, model: PreTrainedModel, geometry: Geometry, feature_layer: int | None = None, bf16: bool = False
@@ -82,9 +104,22 @@ class Tower(nn.Module):
         """The encoder's layers, in order."""
         return self.model.encoder.layers
 
-    def attention_of(self, block: nn.Module) -> nn.Module:
-        """The attention module of a layer."""
-        return getattr(block, self.attention_name)
+    @staticmethod
+    def parts(block: nn.Module) -> Parts:
+        """What one of `blocks` is made of; here with the names that CLIP and SigLIP give."""
+        attention, mlp = block.self_attn, block.mlp
+        return Parts(
+            norms=(block.layer_norm1, block.layer_norm2),
+            query=attention.q_proj,
+            key=attention.k_proj,
+            value=attention.v_proj,
+            out=attention.out_proj,
+            heads=attention.num_heads,
+            scaling=attention.scale,
+            fc1=mlp.fc1,
+            fc2=mlp.fc2,
+            activation=mlp.activation_fn,
+        )
 
     def patch_embed(self, pixels_B3HW: Tensor) -> Tensor:
         """E(x): normalised pixels (as `geometry` makes them) -> patch embeddings (B, N, D), float32."""
@@ -169,17 +204,17 @@ class Tower(nn.Module):
         return torch.stack(maps_BN).mean(0).unflatten(-1, self.grid)
 
     def _cls_row(self, block: nn.Module, hidden_BTD: Tensor) -> Tensor:
-        tokens_BTD = getattr(block, self.norm_name)(hidden_BTD)
-        return _row(self.attention_of(block), tokens_BTD)
+        return _row(self.parts(block), hidden_BTD)
 
     def _received(self, block: nn.Module, hidden_BTD: Tensor) -> Tensor:
-        attention, tokens_BTD = self.attention_of(block), getattr(block, self.norm_name)(hidden_BTD)
-        query_BTHd, key_BTHd = _heads(attention, tokens_BTD), _heads(attention, tokens_BTD, key=True)
+        parts = self.parts(block)
+        tokens_BTD = parts.norms[0](hidden_BTD)
+        query_BTHd, key_BTHd = _queries(parts, tokens_BTD), _keys(parts, tokens_BTD)
         drawn_BT = 0
         for query_BTd, key_BTd in zip(query_BTHd.unbind(2), key_BTHd.unbind(2), strict=True):  # (B, T, T) at a time
-            scores_BTT = query_BTd @ key_BTd.transpose(1, 2) * attention.scale
+            scores_BTT = query_BTd @ key_BTd.transpose(1, 2) * parts.scaling
             drawn_BT = drawn_BT + scores_BTT.float().softmax(-1).mean(1)
-        return drawn_BT[:, self.cls :] / query_BTHd.shape[2]
+        return drawn_BT[:, self.cls :] / parts.heads
 
     @property
     def _convolution(self) -> nn.Module:
@@ -210,20 +245,23 @@ class Tower(nn.Module):
 
 def cls_row(layer: nn.Module, hidden_BTD: Tensor) -> Tensor:
     """The CLS row of one CLIP layer's attention to the patches, averaged over heads: (B, N), float32."""
-    return _row(layer.self_attn, layer.layer_norm1(hidden_BTD))
+    return _row(Tower.parts(layer), hidden_BTD)
 
 
-def _row(attention: nn.Module, tokens_BTD: Tensor) -> Tensor:
-    query_BHd, keys_BTHd = _heads(attention, tokens_BTD[:, 0]), _heads(attention, tokens_BTD, key=True)
-    scores_BHT = torch.einsum("bhd,bthd->bht", query_BHd, keys_BTHd) * attention.scale
+def _row(parts: Parts, hidden_BTD: Tensor) -> Tensor:
+    tokens_BTD = parts.norms[0](hidden_BTD)
+    query_BHd, keys_BTHd = _queries(parts, tokens_BTD[:, 0]), _keys(parts, tokens_BTD)
+    scores_BHT = torch.einsum("bhd,bthd->bht", query_BHd, keys_BTHd) * parts.scaling
     return scores_BHT.float().softmax(-1).mean(1)[:, 1:]
 
 
-def _heads(attention: nn.Module, tokens: Tensor, key: bool = False) -> Tensor:
-    """Queries, or keys, of every head: (..., D) -> (..., H, d)."""
-    projected = (attention.k_proj if key else attention.q_proj)(tokens)
-    norm = getattr(attention, "k_norm" if key else "q_norm", None)
-    return (norm(projected) if norm else projected).unflatten(-1, (-1, attention.head_dim))
+def _queries(parts: Parts, tokens: Tensor) -> Tensor:
+    """Of every head: (..., D) -> (..., H, d)."""
+    return parts.query_norm(parts.query(tokens)).unflatten(-1, (parts.heads, -1))
+
+
+def _keys(parts: Parts, tokens: Tensor) -> Tensor:
+    return parts.key_norm(parts.key(tokens)).unflatten(-1, (parts.heads, -1))
 
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
