@@ -100,16 +100,18 @@ def adapter_between(
     Args:
         codec, tower: what it stands between.
         sizes: its width and heads.
-        trained: a folder whose adapter is taken if it is there, of this version, and has these sizes; else one is
-            made up, which takes as long.
+        trained: a folder whose adapter is taken if it is there, of this version, was trained for these, and has these
+            sizes; else one is made up, which takes as long.
     """
     from components.adapter import LatentAdapter
+    from components.mllm.showing import check_fit
     from components.training.adapter_stage import adapter_config
 
     wanted = adapter_config(codec, tower, sizes)
     with contextlib.suppress(CotamError):
         adapter = LatentAdapter.load(trained)
-        if adapter.config == wanted:
+        check_fit(adapter, tower, codec.config.latent_channels, codec.model_id)
+        if adapter.config.model_copy(update={"codec": None, "tower": None}) == wanted:
             return adapter, True
     return LatentAdapter(wanted).eval(), False
 

@@ -22,6 +22,7 @@ from components.paths import ROOT
 from components.steps import run_step
 from components.training import adapter_stage, step_joint, step_warmup
 from components.training.adapter_stage import residual
+from components.vision import load_tower
 from tests.small_checkout import CODEC, MLLM, SCENES, SETTINGS, scenes, write_checkout, write_shards
 
 QUALITIES = ("1", "5", "9")
@@ -138,6 +139,9 @@ def test_the_second_stage_brings_the_weighted_loss_down(checkout, trained):
 def test_it_goes_on_from_the_first_stage(checkout, trained):
     warm, joint = (LatentAdapter.load(results(checkout, name) / "adapter") for name in ("warmup", "joint"))
     assert warm.config == joint.config
+    stage = trained["joint"][2]
+    tower = load_tower(stage.inputs.mllm_weights)
+    assert (joint.config.codec, joint.config.tower) == (stage.codec.model_id, tower.identity)
     for name, buffer in warm.named_buffers():
         assert torch.equal(buffer, dict(joint.named_buffers())[name])
     start = trained["joint"][2].new_adapter()

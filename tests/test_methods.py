@@ -12,7 +12,7 @@ from components import config
 from components.adapter import LatentAdapter
 from components.baselines.bridge import TransformNeck
 from components.codec import Codec
-from components.codec.folder import load_codec
+from components.codec.folder import load_codec, model_id
 from components.config import read_yaml
 from components.data.sharding import shard_folder
 from components.errors import CotamError
@@ -193,6 +193,17 @@ def test_a_codec_that_has_learned_writes_real_streams(checkout, trained, method)
         assert parts >= {"down", "up", "latent_gain", "latent_inverse"}
         # cft has no rate in its loss, and rounding hides the rest.
         assert ("entropy" in parts) == (method == "cotam-ft")
+
+
+def test_an_adapter_that_learned_beside_a_codec_is_that_codecs(checkout, trained):
+    model = trained["cotam-ft"] / "model"
+    found = LatentAdapter.load(model / "adapter").config
+    tower = load_tower(checkout.root / "pretrained/mllm/micro-llava")
+    assert (found.codec, found.tower) == (model_id(model / "codec"), tower.identity)
+    mllm = load_mllm(checkout.root / "pretrained/mllm/micro-llava")
+    main = Codec.from_pretrained(checkout.root / "pretrained/codec/elic-micro")
+    with pytest.raises(CotamError, match=f"this one is {main.model_id}; use the adapter"):
+        load_reception("cotam-ft", model, main, mllm)
 
 
 def test_the_codec_stays_where_it_should(trained):

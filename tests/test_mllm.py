@@ -130,6 +130,7 @@ class _Decoded:
     image: np.ndarray
     latent: torch.Tensor
     level_map: np.ndarray
+    codec: str | None = None
 
 
 def _adapter(channels=6, width=32):

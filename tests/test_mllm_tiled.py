@@ -123,6 +123,7 @@ class _Decoded:
     image: np.ndarray
     latent: torch.Tensor
     level_map: np.ndarray
+    codec: str | None = None
 
 
 def _decoded(image):

@@ -20,7 +20,10 @@ Sampler = Callable[[Tensor], Tensor]
 
 
 class AdapterConfig(BaseModel):
-    """Sizes of an adapter; `width`, `heads`, `blocks` and `neighbourhood` are not given by the codec and the tower."""
+    """Sizes of an adapter, and whom it was trained for.
+
+    `width`, `heads`, `blocks` and `neighbourhood` are not given by the codec and the tower.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -32,6 +35,8 @@ class AdapterConfig(BaseModel):
     heads: int = 4
     neighbourhood: int = 3  # latent positions across which the in-projection looks
     blocks: int = 1  # transformer blocks, one after another; the paper's adapter has one
+    codec: str | None = None  # `Codec.model_id` of the one whose latents it reads; None: not known
+    tower: str | None = None  # `Tower.identity` of the one that it speaks to; None: not known
 
     @model_validator(mode="after")
     def _consistent(self) -> "AdapterConfig":
@@ -125,12 +130,17 @@ class LatentAdapter(nn.Module):
         kernel_WCnn = self.in_projection.weight.unflatten(1, (self.config.latent_channels, side, side))
         return F.conv2d(unit_BCHW, kernel_WCnn, self.in_projection.bias, padding=side // 2)
 
+    def trained_for(self, codec: str, tower: str | None) -> "LatentAdapter":
+        """Itself, from now on the adapter of this codec (`Codec.model_id`) and this tower (`Tower.identity`)."""
+        self.config = self.config.model_copy(update={"codec": codec, "tower": tower})
+        return self
+
     def save(self, folder: str | Path) -> None:
         """Write `config.json` and `model.safetensors`."""
-        sizes = self.config.model_dump(mode="json")
+        config = self.config.model_dump(mode="json", exclude_none=True)
         if self.config.blocks == 1:
-            del sizes["blocks"]  # so that an adapter from before there were more has the same bytes
-        save_safetensors(folder, self.state_dict(), sizes)
+            del config["blocks"]  # so that an adapter from before there were more has the same bytes
+        save_safetensors(folder, self.state_dict(), config)
 
     @classmethod
     def load(cls, folder: str | Path) -> "LatentAdapter":

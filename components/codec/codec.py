@@ -52,12 +52,14 @@ class Decoded:
         latent: float32 (C, h, w), the decoded latent after its inverse gain; h = ceil(H / 16).
         level_map: int64 (h, w), the quality of every latent position.
         quality: the base quality.
+        codec: the identity of the one that decoded it (`Codec.model_id`), which an adapter may ask for.
     """
 
     image: NDArray[np.uint8]
     latent: NDArray[np.float32]
     level_map: NDArray[np.int64]
     quality: int
+    codec: str | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -333,7 +335,7 @@ class Codec:
         parts = _slices(len(maps), batched)
         images = [image for part in parts for image in self._images(latent_BCHW[part], maps_BHW[part], size)]
         latents = [latent_CHW.contiguous().cpu().numpy() for latent_CHW in latent_BCHW]
-        return [Decoded(*found) for found in zip(images, latents, maps, qualities, strict=True)]
+        return [Decoded(*found, self.model_id) for found in zip(images, latents, maps, qualities, strict=True)]
 
     def _images(self, latent_BCHW: Tensor, maps_BHW: Tensor, size: tuple[int, int]) -> NDArray[np.uint8]:
         """The images (B, H, W, 3) of latents of one size, tile by tile."""

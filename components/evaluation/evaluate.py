@@ -57,7 +57,7 @@ class Models:
         codec, mllm = Codec.from_pretrained(self.codec), load_mllm(self.mllm)
         adapter = None if self.adapter is None else LatentAdapter.load(self.adapter)
         if adapter is not None:
-            check_fit(adapter, codec.config.latent_channels, mllm.tower)
+            check_fit(adapter, mllm.tower, codec.config.latent_channels, codec.model_id)
         return Receiver(self.benchmarks, Streams(self.streams), Coder(codec), mllm, adapter)
 
 

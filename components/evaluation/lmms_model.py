@@ -139,7 +139,7 @@ class CotamModel(lmms):
             )
         if adapter:
             self.adapter = LatentAdapter.load(resolve(adapter))
-            check_fit(self.adapter, self.codec.config.latent_channels, self.mllm.tower)
+            check_fit(self.adapter, self.mllm.tower, self.codec.config.latent_channels, self.codec.model_id)
         if guidance if guidance is not None else bool(adapter):
             self.guide = load_guide(**config.load().guidance.model_dump())
         self.cache = None if cache == NONE else CodingCache(cache)

@@ -66,7 +66,7 @@ class VariantModels:
         from components.mllm.showing import check_fit
 
         adapter = LatentAdapter.load(self.model / "adapter")
-        check_fit(adapter, codec.config.latent_channels, mllm.tower)
+        check_fit(adapter, mllm.tower, codec.config.latent_channels, codec.model_id)
         return lambda decoded: mllm.decoded_views(decoded, adapter, alone=self.receive == "adapter")
 
 

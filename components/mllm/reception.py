@@ -97,7 +97,7 @@ def load_reception(method: str, model: Path, codec: "Codec", mllm: Mllm) -> Rece
         return PictureReception(mllm)
     if method in ADAPTED:
         adapter = LatentAdapter.load(model / "adapter")
-        check_fit(adapter, codec.config.latent_channels, mllm.tower)
+        check_fit(adapter, mllm.tower, codec.config.latent_channels, codec.model_id)
         return AdapterReception(mllm, adapter)
     if method in BRIDGED:
         neck = TransformNeck.load(model / "neck")

@@ -95,7 +95,8 @@ def _views(
 def _residual(decoded: Sequence["Decoded"], adapter: "LatentAdapter", sample, tower: Tower) -> Tensor:
     latent_BCHW = torch.stack([torch.as_tensor(item.latent) for item in decoded])
     quality_BHW = torch.stack([torch.as_tensor(item.level_map) for item in decoded]).long()
-    check_fit(adapter, latent_BCHW.shape[1], tower)
+    for codec in dict.fromkeys(item.codec for item in decoded):
+        check_fit(adapter, tower, latent_BCHW.shape[1], codec)
     return adapter(latent_BCHW, quality_BHW, sample)
 
 
@@ -110,8 +111,21 @@ def _alike(
     return groups
 
 
-def check_fit(adapter: "LatentAdapter", latent_channels: int, tower: Tower) -> None:
-    """Raises CotamError when an adapter cannot stand between this latent and this tower."""
+def check_fit(adapter: "LatentAdapter", tower: Tower, latent_channels: int, codec: str | None) -> None:
+    """Whether an adapter can stand between a codec's latents and this tower.
+
+    Sizes are not enough: towers of all families come in the same sizes, and to another one an adapter says nothing that
+    it understands. An adapter that does not know whom it was trained for is taken at its sizes.
+
+    Args:
+        adapter: with the identities that its training wrote.
+        tower: of the MLLM.
+        latent_channels: of the codec.
+        codec: its identity (`Codec.model_id`); None: not known.
+
+    Raises:
+        CotamError: it cannot.
+    """
     config = adapter.config
     if config.latent_channels != latent_channels:
         raise CotamError(
@@ -122,4 +136,14 @@ def check_fit(adapter: "LatentAdapter", latent_channels: int, tower: Tower) -> N
         raise CotamError(
             f"The adapter speaks to {config.grid} patches of {config.feature_dim} features, this MLLM's tower has "
             f"{tower.grid} of {tower.width}; use the adapter that was trained on this MLLM."
+        )
+    if config.codec and codec and config.codec != codec:
+        raise CotamError(
+            f"The adapter was trained on the codec {config.codec}, this one is {codec}; use the adapter that was "
+            "trained on this codec, or that codec."
+        )
+    if config.tower and tower.identity and config.tower != tower.identity:
+        raise CotamError(
+            f"The adapter was trained on the vision tower {config.tower}, this MLLM's is {tower.identity}; use the "
+            "adapter that was trained on this MLLM, or on one with the same tower."
         )

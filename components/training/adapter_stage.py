@@ -92,7 +92,7 @@ class AdapterStage:
         """Train the adapter in place, from the checkpoint if there is one, validate, and write the stage's results."""
         last = train(adapter, loss, examples, schedule, checkpoint=checkpoint, log=self.inputs.log)
         measured = validate(adapter, self.tower, self.store)
-        adapter.save(out / "adapter")
+        adapter.trained_for(self.codec.model_id, self.tower.identity).save(out / "adapter")
         write_json(out / "metrics.json", {"training": last, "validation": measured})
 
 

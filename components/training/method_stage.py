@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from components.adapter.losses import high_loss, low_loss
-from components.codec.folder import save_codec
+from components.codec.folder import model_id, save_codec
 from components.data.reader import ShardReader
 from components.files import write_json
 from components.scenes.companions import scenes_of
@@ -132,9 +132,15 @@ class MethodStage(AdapterStage):
         """Where the method's parts are written."""
         return self.inputs.out / "model"
 
-    def save_codec(self, model: TunedCodec) -> None:
-        """Write model/codec: float16 weights, of which `Codec.from_pretrained` makes its tables in integers."""
-        save_codec(self.model_folder / "codec", model.codec)
+    def save_codec(self, model: TunedCodec) -> str:
+        """Write model/codec: float16 weights, of which `Codec.from_pretrained` makes its tables in integers.
+
+        Returns:
+            Its identity (`Codec.model_id`).
+        """
+        folder = self.model_folder / "codec"
+        save_codec(folder, model.codec)
+        return model_id(folder)
 
     def write_metrics(self, training: dict[str, float], validation: dict[str, dict[str, float]]) -> None:
         """Write metrics.json, as `AdapterStage.fit` does."""

@@ -12,18 +12,29 @@ Shapes: B images, N patches (gh x gw of them, row by row), T tokens (N, and CLS 
 L encoder layers, H heads of d features.
 """
 
+import hashlib
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from components.errors import CotamError
 from components.vision.geometry import Geometry
-from components.vision.reading import whole
+from components.vision.reading import is_run, whole
+
+_BITS = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+}
+"""Integers whose sign is the float's of the same bits."""
 
 
 class Features(NamedTuple):
@@ -98,6 +109,25 @@ class Tower(nn.Module):
     def open(cls, folder: Path) -> "Tower":
         """Read a folder that holds this model alone."""
         return cls(whole(cls.model_class, folder), Geometry.from_pretrained(folder))
+
+    @cached_property
+    def identity(self) -> str | None:
+        """Eight hexadecimal digits that name the tower by its weights, wherever it lies and in whatever type it is.
+
+        They are of the weights' signs, the one thing that rounding to another type never changes (a hash of rounded
+        numbers would, as float16 cuts off small ones); among thousands of weights no two trained towers agree in all.
+        None where the weights cannot be read: they are not all in memory, or quantised.
+        """
+        digest = hashlib.sha256()
+        for name, weight in self.model.named_parameters():
+            if not is_run(name):
+                continue
+            if weight.is_meta or weight.dtype not in _BITS:
+                return None
+            # In NumPy: who forks later must not have computed with torch.
+            signs = weight.detach().cpu().view(_BITS[weight.dtype]).numpy() < 0
+            digest.update(str(signs.shape).encode() + np.packbits(signs).tobytes())
+        return digest.hexdigest()[:8]
 
     @property
     def blocks(self) -> nn.ModuleList:

@@ -27,6 +27,6 @@ def train(inputs: StepInputs) -> None:
 
     schedule = Schedule(tuning.epochs, tuning.batch, tuning.learning_rate)
     last = stage.tune(model, loss, schedule, tuning.rate)
-    stage.save_codec(model)
-    adapter.cpu().save(stage.model_folder / "adapter")
+    codec = stage.save_codec(model)
+    adapter.cpu().trained_for(codec, stage.tower.identity).save(stage.model_folder / "adapter")
     stage.write_metrics(last, stage.validate_codec(model, loss))
