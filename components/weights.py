@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Module = TypeVar("Module", bound="torch.nn.Module")
 CONFIG = "config.json"
 TENSORS = "model.safetensors"
+LONGEST_REASON = 160
+"""Characters of another library's error that a sentence of ours holds."""
 
 _FETCH = """
 import sys, huggingface_hub as hub
@@ -92,8 +94,23 @@ def load_module(folder: str | Path, build: "Callable[[dict[str, Any]], Module]",
         module = build(config)
         module.load_state_dict(tensors)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise CotamError(f"{folder} does not hold {what} of this version ({error}).") from None
+        raise CotamError(
+            f"{folder} does not hold {what} of this version ({first_reason(error)}); give the folder of {what}."
+        ) from None
     return module.eval()
+
+
+def first_reason(error: Exception) -> str:
+    """What a library's error says first, on one line: pydantic lists every key, torch every tensor."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}" if first["loc"] else first["msg"]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # "Error(s) in loading state_dict for ...:" says nothing before the next line does.
+    said = " ".join(lines[: 2 if lines[0].endswith(":") else 1]).rstrip(".:")
+    return said if len(said) <= LONGEST_REASON else said[:LONGEST_REASON].rsplit(" ", 1)[0].rstrip(",") + " ..."
 
 
 def resolve(name_or_path: str | Path) -> Path:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoProcessor, PreTrainedModel
+from transformers import AutoProcessor, PreTrainedModel
 
 from components.errors import CotamError
 from components.files import read_json
@@ -16,7 +16,8 @@ from components.mllm.llava import Llava
 from components.mllm.mllm import Mllm
 from components.mllm.onevision import OneVision
 from components.mllm.visual import Kind
-from components.vision.registry import model_type_of
+from components.vision.registry import mllm_config, model_type_of
+from components.weights import first_reason, resolve
 
 FAMILIES: dict[str, type[Family]] = {
     "llava": Llava,
@@ -55,13 +56,13 @@ def load_mllm(
     Raises:
         CotamError: there is no such model, its files are damaged, or its family is not in `FAMILIES`.
     """
-    from components.weights import resolve
-
     folder = resolve(path_or_name)
     family, published = _family(folder), model_type_of(folder) == PUBLISHED
     on_gpu = torch.cuda.is_available()
     dtype = dtype or ("auto" if on_gpu else torch.float32)
     device_map = device_map or ("auto" if on_gpu else None)
+    if not published:
+        check_config(mllm_config(folder))  # before gigabytes are read
     processor = _processor(folder, published)
     if not any(folder.glob("*.safetensors")):
         raise CotamError(f"{folder} has no weights: its safetensors files are missing; fetch them again.")
@@ -69,13 +70,21 @@ def load_mllm(
         if published:
             model, told = _published(folder, processor, dtype, device_map)
         else:
-            check_config(AutoConfig.from_pretrained(folder))  # before gigabytes are read
             model, told = family.model_class.from_pretrained(
                 folder, dtype=dtype, device_map=device_map, use_safetensors=True, output_loading_info=True
             )
     except (OSError, RuntimeError, SafetensorError) as error:
+        if "ignore_mismatched_sizes" in str(error):  # all that transformers says; the rest it prints
+            raise CotamError(
+                f"The weights in {folder} have other sizes than its config.json says; fetch both again."
+            ) from error
         raise CotamError(
-            f"The weights in {folder} are missing or damaged ({_first_line(error)}); fetch them again."
+            f"The weights in {folder} are missing or damaged ({first_reason(error)}); fetch them again."
+        ) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CotamError(
+            f"transformers cannot build what {folder / 'config.json'} describes ({first_reason(error)}); fetch it "
+            "again, or name another MLLM."
         ) from error
     # transformers makes up what a file lacks, and only warns.
     if missing := sorted(told["missing_keys"]):
@@ -96,9 +105,21 @@ def _processor(folder: Path, published: bool) -> Any:
 
         return published_processor(folder)
     try:
-        return AutoProcessor.from_pretrained(folder)
+        processor = AutoProcessor.from_pretrained(folder)
     except (OSError, ValueError) as error:
-        raise CotamError(f"{folder} has no processor: its tokenizer or image processor files are missing.") from error
+        raise CotamError(
+            f"{folder} has no processor: its tokenizer or image processor files are missing; fetch them again."
+        ) from error
+    except (AttributeError, TypeError, KeyError) as error:
+        raise CotamError(
+            f"The tokenizer or image processor files in {folder} are incomplete ({first_reason(error)}); fetch "
+            "tokenizer_config.json and processor_config.json again."
+        ) from error
+    if not processor.chat_template:
+        raise CotamError(
+            f"{folder} has no chat template, without which nothing can be asked; add its chat_template.jinja."
+        )
+    return processor
 
 
 def _published(
@@ -120,7 +141,3 @@ def _published(
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")]
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, told
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__

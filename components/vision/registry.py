@@ -7,8 +7,10 @@ model is not loaded), with the feature layer that its configuration names.
 from collections.abc import Callable
 from pathlib import Path
 
+import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
 from components.errors import CotamError
 from components.files import read_json
@@ -18,6 +20,7 @@ from components.vision.internvit import InternVitTower, hub_internvit_tower
 from components.vision.reading import filled, tower_tensors
 from components.vision.siglip import SiglipTower, siglip_tower
 from components.vision.tower import Tower
+from components.weights import first_reason, resolve
 
 FAMILIES: dict[str, type[Tower]] = {
     "clip_vision_model": ClipTower,
@@ -29,11 +32,8 @@ FAMILIES: dict[str, type[Tower]] = {
 
 def tower_inside(folder: Path) -> Tower:
     """The tower of an MLLM in transformers' layout."""
-    config = AutoConfig.from_pretrained(folder)
-    kind = config.vision_config.model_type
-    if kind not in FAMILIES:
-        raise CotamError(f"{folder} sees through a {kind!r}; a tower must be one of {', '.join(FAMILIES)}.")
-    family = FAMILIES[kind]
+    config = mllm_config(folder)
+    family = FAMILIES[config.vision_config.model_type]
     model = filled(family.model_class(config.vision_config), tower_tensors(folder), folder)
     return family(model, Geometry.from_pretrained(folder), feature_layer=config.vision_feature_layer)
 
@@ -52,8 +52,6 @@ def load_tower(path_or_name: Path | str, bf16: bool = False) -> Tower:
 
     Raises CotamError when there is no such model, its files are damaged, or its family is not in `TOWERS`.
     """
-    from components.weights import resolve
-
     folder = resolve(path_or_name)
     model_type = model_type_of(folder)
     if model_type not in TOWERS:
@@ -61,9 +59,45 @@ def load_tower(path_or_name: Path | str, bf16: bool = False) -> Tower:
     try:
         tower = TOWERS[model_type](folder)
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
-        raise CotamError(f"The weights in {folder} are missing or damaged ({error}); fetch them again.") from error
+        reason = first_reason(error)
+        raise CotamError(f"The weights in {folder} are missing or damaged ({reason}); fetch them again.") from error
     tower.bf16 = bf16
     return tower
+
+
+def mllm_config(folder: Path) -> PreTrainedConfig:
+    """The configuration of an MLLM in transformers' layout, before anything else of it is read.
+
+    Raises:
+        CotamError: its tower is not in `FAMILIES`, or transformers does not know its language model or a value.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+        told = read_json(folder / "config.json")
+        _check_tower(_kind_of(told.get("vision_config")), folder)
+        language, version = _kind_of(told.get("text_config")), f"transformers {transformers.__version__}"
+        if language is not None and language not in CONFIG_MAPPING:
+            raise CotamError(
+                f"{folder} speaks through a {language!r}, which {version} does not know; install a version that does, "
+                "or name another MLLM."
+            ) from error
+        raise CotamError(
+            f"{folder / 'config.json'} is not as {version} reads it ({first_reason(error)}); fetch it again."
+        ) from error
+    _check_tower(config.vision_config.model_type, folder)
+    return config
+
+
+def _kind_of(part: object) -> str | None:
+    return part.get("model_type") if isinstance(part, dict) else None
+
+
+def _check_tower(kind: str | None, folder: Path) -> None:
+    if kind is not None and kind not in FAMILIES:
+        raise CotamError(
+            f"{folder} sees through a {kind!r}; a tower must be one of {', '.join(FAMILIES)}: name another MLLM."
+        )
 
 
 def model_type_of(folder: Path) -> str:
