@@ -8,7 +8,7 @@ Registered by the entry point group `lmms_eval.models` (`lmms_plugin.py`). Every
 
 import hashlib
 import sys
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
@@ -19,24 +19,21 @@ from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
 from lmms_eval.utils import simple_parse_args_string
 from numpy.typing import NDArray
-from PIL import ImageFile
 
 from components.errors import CotamError
+from components.evaluation.asking import Asker
 from components.evaluation.coded import Coded, gather_coded, summed
 from components.evaluation.coding import load_guide
 from components.evaluation.coding_cache import CodingCache
 from components.evaluation.layouts import CheckedTasks
 from components.evaluation.lmms_failures import exits, fails, reason, watch
-from components.evaluation.visuals import Shown, open_visuals
 from components.files import write_json
-from components.mllm import see
 from components.paths import CODING_CACHE, PRETRAINED, Paths
 
 if TYPE_CHECKING:
-    from components.mllm import Seen
+    from components.evaluation.visuals import Shown
+    from components.mllm.showing import Picture
 
-PICTURES_AT_ONCE = 64  # pictures and frames that are in memory together,
-PIXELS_AT_ONCE = 1 << 26  # and their pixels
 NONE = "none"
 
 
@@ -44,7 +41,7 @@ class _Tasks(CheckedTasks):
     __setitem__ = exits(CheckedTasks.__setitem__)
 
 
-class CotamModel(lmms):
+class CotamModel(Asker, lmms):
     """lmms-eval's model interface around a codec, an MLLM and, if there is one, an adapter.
 
     Args (of --model_args):
@@ -148,8 +145,9 @@ class CotamModel(lmms):
     def generate_until(self, requests: list[Instance]) -> list[str]:
         """Answer every request, greedily; requests about one picture or video see it once."""
         answers: list[str] = []
-        for part in self._parts(requests):
-            answers += self._answer(part)
+        for request, _, answer in self.ask(requests):
+            self.cache_hook.add_partial("generate_until", request.args[:2], answer)
+            answers.append(answer)
         return answers
 
     @exits
@@ -159,70 +157,11 @@ class CotamModel(lmms):
             self._say()
         super().clean()
 
-    def _parts(self, requests: Sequence[Instance]) -> Iterator[list[tuple[Instance, Shown]]]:
-        """Cut requests, in their order, where their pictures would become too many to hold."""
-        part: list[tuple[Instance, Shown]] = []
-        held: dict[Hashable, Shown] = {}
-        for request in requests:
-            shown = self._open(request)
-            if shown.key not in held and part:
-                together = [*held.values(), shown]
-                pictures = sum(len(one.pictures) for one in together)
-                if pictures > PICTURES_AT_ONCE or sum(one.pixels for one in together) > PIXELS_AT_ONCE:
-                    yield part
-                    part, held = [], {}
-            part.append((request, held.setdefault(shown.key, shown)))
-        if part:
-            yield part
-
-    def _answer(self, part: Sequence[tuple[Instance, Shown]]) -> list[str]:
-        distinct = list({id(shown): shown for _, shown in part}.values())
-        seen = dict(zip(map(id, distinct), self._see(distinct), strict=True))
-        answers: dict[int, str] = {}
-        by_length: dict[int, list[int]] = {}
-        for index, (request, _) in enumerate(part):
-            by_length.setdefault(_new_tokens(request), []).append(index)
-        for new_tokens, indices in by_length.items():
-            views = [seen[id(part[index][1])] for index in indices]
-            prompts = [self._prompt(part[index][0].args[0]) for index in indices]
-            answers |= zip(indices, self.mllm.answer(views, prompts, new_tokens), strict=True)
-        for index, (request, _) in enumerate(part):
-            answers[index] = _until(answers[index], request.args[1].get("until"))
-            self.cache_hook.add_partial("generate_until", request.args[:2], answers[index])
-        return [answers[index] for index in range(len(part))]
-
-    def _prompt(self, text: str) -> str:
-        """Without marks for pictures: where they stand is the chat template's affair."""
-        processor = self.mllm.processor
-        for token in (getattr(processor, "image_token", None), getattr(processor, "video_token", None)):
-            text = text.replace(token, "") if token else text
-        return text.strip()
-
-    def _open(self, request: Instance) -> Shown:
-        """What a request is about."""
-        _, _, doc_to_visual, number, task, split = request.args
-        question = f"Question {number} of {task}"
-        # lmms-eval has Pillow fill files that were cut short with grey; asked about that, no score means anything.
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        try:
-            visuals = doc_to_visual(self.task_dict[task][split][number])
-        except Exception as error:  # decoders of damaged files raise anything
-            raise CotamError(
-                f"{question} cannot be read ({reason(error)}); fetch the benchmark's files again."
-            ) from error
-        return open_visuals(visuals, self.frames, self.scenes, question)
-
-    def _see(self, shown: Sequence[Shown]) -> "list[Seen]":
-        """What the MLLM sees of them, after the codec."""
+    def received(self, shown: "Sequence[Shown]") -> "list[list[Picture]]":
+        """Their pictures, encoded and decoded."""
         pictures = [one for group in shown for one in group.pictures]
         received = iter(pictures if self.codec is None else self.codec.decode(self._encode(pictures)))
-        groups = [[next(received) for _ in group.pictures] for group in shown]
-        seen: dict[int, Seen] = {}
-        for kind in {group.kind for group in shown}:
-            places = [place for place, group in enumerate(shown) if group.kind is kind]
-            chosen = [groups[place] for place in places]
-            seen |= zip(places, see(self.mllm, kind, chosen, self.adapter), strict=True)
-        return [seen[place] for place in range(len(shown))]
+        return [[next(received) for _ in group.pictures] for group in shown]
 
     def _encode(self, pictures: list[NDArray[np.uint8]]) -> list[bytes]:
         if self.cache is None:
@@ -280,19 +219,3 @@ def _batch(size: int | str) -> int:
     if not str(size).isdecimal() or int(size) < 1:
         raise CotamError(f"--batch_size is {size!r}; give auto, or a whole number from 1 on.")
     return int(size)
-
-
-def _new_tokens(request: Instance) -> int:
-    """How long an answer may be. What a task asks for beyond that is what greedy decoding does, or is refused."""
-    options = request.args[1]
-    if options.get("do_sample") or (options.get("temperature") or 0) > 0 or (options.get("num_beams") or 1) > 1:
-        raise CotamError(f"The task {request.args[4]} wants sampled answers; cotam answers greedily.")
-    return int(options.get("max_new_tokens") or 128)
-
-
-def _until(answer: str, stops: str | Sequence[str] | None) -> str:
-    """An answer up to where the task says that it ends."""
-    for stop in [stops] if isinstance(stops, str) else stops or ():
-        if stop:
-            answer = answer.split(stop)[0]
-    return answer.strip()
