@@ -23,6 +23,17 @@ from components.paths import ROOT
 
 METHODS = ("clean", "jpeg", "webp", *VARIANT_METHODS)
 """What results call the methods that are no codec of `codecs` (components/evaluation/streams.py)."""
+Task = Literal[
+    "mme",
+    "textvqa_val",
+    "pope",
+    "seedbench",
+    "vqav2_val",
+    "mmmu_val",
+    "mmbench_en_dev_static",
+    "videomme",
+]
+"""The tasks of lmms-eval that can be evaluated, by its names (components/evaluation/official.py)."""
 
 
 class Scenes(Section):
@@ -113,6 +124,8 @@ class Evaluation(Section):
     """The benchmarks' scenes are so many times as large as `scenes.size`, and so much more stands in them."""
     clips: Annotated[int, Field(ge=0, le=10_000)]
     """Videos, for the MLLMs that take them; each is asked about twice."""
+    tasks: tuple[Task, ...]
+    """The benchmarks themselves, each whole, beside the drawn ones (docs/lmms-eval.md)."""
     qualities: Annotated[tuple[Quality, ...], Field(min_length=1)]
     jpeg_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
     webp_qualities: Annotated[tuple[Percent, ...], Field(min_length=1)]
@@ -126,6 +139,12 @@ class Evaluation(Section):
             values = getattr(self, key)
             if list(values) != sorted(set(values)):
                 raise ValueError(f"{key} must rise without repeating a value")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_differ(self) -> "Evaluation":
+        if len(set(self.tasks)) != len(self.tasks):
+            raise ValueError("tasks names something twice")
         return self
 
 
@@ -198,7 +217,7 @@ class Settings(Section):
         for section in MERGED:
             if changes := getattr(entry, section):
                 merged[section] = _merged(merged.get(section, {}), changes)
-        merged["evaluation"]["clips"] = 0  # variants are asked about images alone
+        merged["evaluation"] |= {"clips": 0, "tasks": []}  # variants are asked about drawn images alone
         return merged | {"variants": {}}
 
 

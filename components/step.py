@@ -8,9 +8,13 @@ if TYPE_CHECKING:
     from components.variants import Run
 
 
+AXES = {"codec": "codecs", "mllm": "mllms", "task": "evaluation.tasks"}
+"""What a step of the main pipeline may be repeated over, and the setting that lists the names."""
+
+
 @dataclass(frozen=True)
 class Step:
-    """One step. Strings may hold {codec} and {mllm}, and in the ablation pipeline more, for an instance's names.
+    """One step. Strings may hold {codec}, {mllm}, {task}, and in the ablation pipeline more, for an instance's names.
 
     Attributes:
         name: of the DVC stage; an instance is called `name@codec-mllm`.
@@ -23,7 +27,7 @@ class Step:
         outs: the names in that folder that are results; empty: the whole folder is one.
         metrics: further names, which `dvc metrics show` and `dvc params diff` understand.
         pool: which machines it wants, `cpu` or `gpu`.
-        matrix: what it is repeated over.
+        matrix: what it is repeated over, of `AXES`; where such a list is empty, it is not run.
         function: what its module calls `run`.
         trains: whether several processes share it where the machine says so (components/processes.py).
         runs: in the ablation pipeline, whether it is a step of that run (components/variants.py).

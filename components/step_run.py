@@ -21,6 +21,7 @@ from components.locks import stage_lock
 from components.paths import Paths
 from components.step import Step
 from components.step_inputs import Params, StepInputs
+from components.task_inputs import TaskInputs
 from components.tracking.stage_run import StageLog, stage_run
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Instance:
 
     def inputs(self, work: Path, out: Path, log: StageLog) -> StepInputs:
         """What the step's function is given."""
-        return StepInputs(
+        of_task = {"task": self.names["task"]} if "task" in self.names else {}
+        return (TaskInputs if of_task else StepInputs)(
             params=Params(self.params),
             work=work,
             out=out,
@@ -71,6 +73,7 @@ class Instance:
             run=self.run,
             paths=self.paths,
             log=log,
+            **of_task,
         )
 
     def input_hash(self) -> str:

@@ -111,6 +111,20 @@ STEPS = (
         matrix=_PAIR,
     ),
     Step(
+        name="evaluate-task",
+        module="components.evaluation.step_task",
+        summary="ask the MLLM about one of lmms-eval's tasks",
+        params=("codec.{codec}", "guidance", "mllm.{mllm}", "threads", *_RATES),
+        models=("codec.{codec}", "mllm.{mllm}", "tower"),
+        deps=("results/joint/{codec}-{mllm}/adapter",),
+        # Among the scores, of which the report reads all: it depends on these where there are any.
+        out="results/scores/{codec}-{mllm}/tasks/{task}",
+        outs=("samples", "scores.json"),
+        metrics=("metrics.json",),
+        pool="gpu",
+        matrix=(*_PAIR, "task"),
+    ),
+    Step(
         name="report",
         module="components.reporting.step_report",
         summary="rate-score curves, BD-rates and the page that shows them",
@@ -154,7 +168,7 @@ def instances(step: Step, settings: config.Settings) -> Iterator[dict[str, str]]
     if step.runs:
         yield from (run.as_instance() for run in variants.runs(settings) if step.runs(run))
         return
-    names = {"codec": settings.codecs, "mllm": settings.mllms}
+    names = {"codec": settings.codecs, "mllm": settings.mllms, "task": settings.evaluation.tasks}
     for values in itertools.product(*(names[axis] for axis in step.matrix)):
         yield dict(zip(step.matrix, values, strict=True))
 
@@ -181,6 +195,7 @@ def run_step(
     mllm: str | None = None,
     paths: Paths = CHECKOUT,
     *,
+    task: str | None = None,
     variant: str | None = None,
     seed: int | None = None,
 ) -> None:
@@ -192,7 +207,7 @@ def run_step(
     """
     step = find(name)
     settings = config.load(paths.root / "params.yaml")
-    given = {"codec": codec, "mllm": mllm, "variant": variant}
+    given = {"codec": codec, "mllm": mllm, "task": task, "variant": variant}
     if variant is not None:
         given["seed"] = str(settings.seed if seed is None else seed)
     names = _instance(step, settings, given)
@@ -207,6 +222,8 @@ def _instance(step: Step, settings: config.Settings, given: dict[str, str | None
     choices = [choice for choice in instances(step, settings) if asked.items() <= choice.items()]
     if len(choices) == 1:
         return choices[0]
+    if "task" in step.matrix and not settings.evaluation.tasks:
+        raise CotamError(f"The step {step.name} is not run: evaluation.tasks in params.yaml is empty.")
     known = "; ".join(
         " ".join(f"--{axis} {choice[axis]}" for axis in step.matrix) or "no options"
         for choice in instances(step, settings)

@@ -26,7 +26,7 @@ from components.environment import numeric_fingerprint, numeric_versions
 from components.errors import CotamError
 from components.files import atomic_write
 from components.paths import ROOT
-from components.step import Step
+from components.step import AXES, Step
 from components.steps import ABLATION_STEPS, STEPS
 from components.variants import Run
 
@@ -40,7 +40,7 @@ def stage(step: Step, root: Path = ROOT) -> dict[str, Any]:
     """The entry of one step under `stages` in dvc.yaml."""
     entry: dict[str, Any] = {"desc": step.summary}
     if step.matrix:
-        entry["matrix"] = {axis: f"${{{axis}s}}" for axis in step.matrix}
+        entry["matrix"] = {axis: f"${{{AXES[axis]}}}" for axis in step.matrix}
     return entry | _body(step, {axis: f"${{item.{axis}}}" for axis in step.matrix}, root)
 
 

@@ -27,6 +27,14 @@ def test_the_paper_profile_has_the_papers_numbers():
     assert (paper.guidance.k, paper.guidance.grid, paper.guidance.layers) == (0.75, 8, (0, 1, 2))
 
 
+def test_an_unknown_task_is_one_sentence_that_names_the_key_and_the_tasks():
+    with pytest.raises(CotamError) as caught:
+        config.load(overrides={"evaluation.tasks": "[mme, mmbench_en_dev]"})
+    assert str(caught.value).startswith("params.yaml: evaluation.tasks.1 must be 'mme', 'textvqa_val', ")
+    assert str(caught.value).endswith("'mmbench_en_dev_static' or 'videomme', not \"mmbench_en_dev\".")
+    assert config.load(overrides={"evaluation.tasks": "[pope]"}).changed("full")["evaluation"]["tasks"] == []
+
+
 def test_the_world_profile_evaluates_every_mllm_that_ships_at_high_resolution():
     world = config.load(ROOT / "profiles/world.yaml")
     shipped = {folder.parent.name for folder in (ROOT / "pretrained/mllm").glob("*/model.safetensors")}
@@ -52,6 +60,7 @@ def test_settings_cannot_be_changed():
         ("[0, 1, 2, 3, 4, 5]", "[0, 11]", "evaluation.qualities.1 must be less than or equal to 9, not 11."),
         ("[0, 1, 2, 3, 4, 5]", "[2, 1]", "evaluation.qualities must rise without repeating a value."),
         ("[0, 1, 2, 3, 4, 5]", "[]", "evaluation.qualities must not be empty."),
+        ("tasks: []", "tasks: [mme, mme]", "evaluation.tasks names something twice."),
         ("codecs: [elic]", "codecs: [wide]", "codecs names wide, but there is no codec.wide."),
         (
             "codecs: [elic]\ncodec:\n  elic:",

@@ -81,7 +81,7 @@ def test_dvc_runs_what_changed_and_nothing_else(dvc, checkout):
 
     everything = dvc()
     assert everything[-1] == "report"
-    assert {name.split("@")[0] for name in everything} == {step.name for step in STEPS}
+    assert {name.split("@")[0] for name in everything} == {step.name for step in STEPS} - {"evaluate-task"}
     assert len(everything) <= 12
 
     assert dvc() == []
@@ -92,6 +92,13 @@ def test_dvc_runs_what_changed_and_nothing_else(dvc, checkout):
     assert dvc() == ["joint@elic-micro-llava", "evaluate@elic-micro-llava", "report"]
 
     change("bootstrap: 1000", "bootstrap: 10")
+    assert dvc() == ["report"]
+
+    change("tasks: []", "tasks: [mme]")
+    assert dvc() == ["evaluate-task@elic-micro-llava-mme", "report"]
+    change("tasks: [mme]", "tasks: [mme, textvqa_val]")
+    assert dvc() == ["evaluate-task@elic-micro-llava-textvqa_val", "report"]
+    change("tasks: [mme, textvqa_val]", "tasks: []")
     assert dvc() == ["report"]
 
     (checkout / "pretrained/mllm/micro-llava/config.json").write_text("{}")

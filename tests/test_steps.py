@@ -64,6 +64,17 @@ def test_a_step_sees_only_its_own_variant():
     assert "lambda_high" not in declared(find("warmup"), settings, {"codec": "elic", "mllm": "micro-llava"})["adapter"]
 
 
+def test_a_step_is_told_its_task(step, checkout):
+    params = checkout / "params.yaml"
+    params.write_text(params.read_text().replace("tasks: []", "tasks: [mme, pope]"))
+    run_step("weights", paths=Paths(checkout))
+    (checkout / "results/joint/elic-micro-llava/adapter").mkdir(parents=True)
+    told = []
+    step("evaluate-task", lambda inputs: (told.append(inputs.task), write_all("evaluate-task")(inputs)), task="pope")
+    assert told == ["pope"]
+    assert (checkout / "results/scores/elic-micro-llava/tasks/pope/scores.json").exists()
+
+
 def test_every_setting_is_read_by_a_step_and_every_declared_setting_exists():
     settings = config.load()
     seen = set()
@@ -73,7 +84,7 @@ def test_every_setting_is_read_by_a_step_and_every_declared_setting_exists():
                 seen |= {key for key, _ in config.dotted_keys(declared(step, settings, instance))}
     settings = settings.model_dump(exclude={"variants"})
     everything = {key for key, value in config.dotted_keys(settings) if not isinstance(value, dict)}
-    assert everything - seen == {"evaluation.bootstrap", "more_seeds"}
+    assert everything - seen == {"evaluation.bootstrap", "evaluation.tasks", "more_seeds"}
 
 
 def test_results_appear_when_the_step_has_ended_and_replace_the_old_ones(step, checkout):
@@ -216,6 +227,8 @@ def test_missing_inputs_and_wrong_instances_are_said(step):
         step("rate", write_all("rate"), codec="dcae")
     with pytest.raises(CotamError, match=r"run with one of: no options\.$"):
         step("render", write_all("render"), codec="elic")
+    with pytest.raises(CotamError, match=r"evaluate-task is not run: evaluation\.tasks in params\.yaml is empty\.$"):
+        step("evaluate-task", write_all("evaluate-task"), task="mme")
     with pytest.raises(CotamError, match="There is no step nothing; the steps are weights, render"):
         find("nothing")
 

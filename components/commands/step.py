@@ -25,6 +25,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
     parser.add_argument("name", metavar="STEP", choices=names, help="one of the steps below")
     parser.add_argument("--codec", metavar="NAME", help="an entry of `codecs` in params.yaml")
     parser.add_argument("--mllm", metavar="NAME", help="an entry of `mllms` in params.yaml")
+    parser.add_argument("--task", metavar="NAME", help="one of `evaluation.tasks` in params.yaml")
     parser.add_argument("--variant", metavar="NAME", help="an entry of `variants` in params.yaml")
     parser.add_argument("--seed", metavar="N", type=int, help="of the variant's training (default: the main one)")
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         said = [word for option, value in given if value is not None for word in (option, str(value))]
         processes.launch(processes.wanted(), ["-m", "components.cli", "step", args.name, *said])
         return 0
-    run_step(args.name, args.codec, args.mllm, variant=args.variant, seed=args.seed)
+    run_step(args.name, args.codec, args.mllm, task=args.task, variant=args.variant, seed=args.seed)
     return 0
 
 
