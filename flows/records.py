@@ -143,21 +143,23 @@ def summary_points(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
     `bd_rate/<codec>.<method>.<mllm>/<benchmark>` in per cent, and `score/<codec>.<method>.<mllm>/<benchmark>` with
     1000 * bits per pixel as its step: MLflow plots over steps, and its compare view overlays the curves of runs. Videos
-    are the benchmark `videomme`, with a rate of their own.
+    are the benchmark `videomme`, with a rate of their own; lmms-eval's tasks are `lmms-eval.mme` and so on.
     """
     for codec, methods in summary.get("codecs", {}).items():
         for method, mllms in methods.items():
             for mllm, found in mllms.items():
                 for part in (found, found.get("clips") or {}):
                     yield from _points(f"{codec}.{method}.{mllm}", part)
+                for task in (found.get("tasks") or {}).values():
+                    yield from _points(f"{codec}.{method}.{mllm}", task, "lmms-eval.")
 
 
-def _points(name: str, found: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _points(name: str, found: Mapping[str, Any], of: str = "") -> Iterator[dict[str, Any]]:
     for benchmark, rate in (found.get("bd_rate") or {}).items():
         if rate and rate.get("value") is not None:
-            yield metric_point(metric_name(f"bd_rate/{name}/{benchmark}"), rate["value"])
+            yield metric_point(metric_name(f"bd_rate/{name}/{of}{benchmark}"), rate["value"])
     for point in found.get("curve") or []:
         step = None if point["bpp"] is None else round(1000 * point["bpp"])  # clean images have no rate
         for benchmark, score in point["scores"].items():
             if score is not None:
-                yield metric_point(metric_name(f"score/{name}/{benchmark}"), score, step)
+                yield metric_point(metric_name(f"score/{name}/{of}{benchmark}"), score, step)

@@ -24,7 +24,7 @@ SETTINGS = {
     "codecs": (CODEC,),
     "codec": {CODEC: {"weights": "pretrained/codec"}},
     "mllms": (MLLM,),
-    "evaluation": {"bootstrap": 20, "qualities": QUALITIES},
+    "evaluation": {"bootstrap": 20, "qualities": QUALITIES, "tasks": ()},
 }
 
 

@@ -13,6 +13,8 @@ from components.evaluation.scores import CLIP_COLUMNS, COLUMNS, MEAN, Scores
 from components.evaluation.streams import CLEAN, CLIPS
 
 SCHEMA = 1
+AVERAGED_TASKS = ("mme", "textvqa_val", "pope", "seedbench", "vqav2_val", "mmbench_en_dev_static")
+"""The six benchmarks of the mean, as lmms-eval calls them (the paper's Table 2)."""
 
 
 def summarise(
@@ -71,6 +73,45 @@ def _clips_entry(clips: "_Style", codec: str, method: str) -> dict[str, Any]:
     curve = clips.curve(method)
     entry = {"curve": clips.points(curve), "levels": clips.level_rows(method)}
     return entry if method == codec else entry | _compared(*clips.compare(clips.curve(codec), curve))
+
+
+def summarise_tasks(
+    codec: str, tasks: Mapping[str, Mapping[str, Any]], replicates: int, seed: int
+) -> dict[str, dict[str, Any]]:
+    """What each method did for one MLLM on lmms-eval's tasks.
+
+    Args:
+        codec: whose curves the others are held against.
+        tasks: task -> its scores.json; those without questions, which the MLLM does not take, are left out.
+        replicates, seed: of the bootstrap, over what a question shows.
+
+    Returns:
+        Method -> {"tasks": {task: entry}}, and `tasks_average`, the BD-rates of those of `AVERAGED_TASKS` that were
+        asked, averaged.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    rates_saved: dict[str, dict[str, np.ndarray]] = {}
+    for task, scored in tasks.items():
+        if not scored["questions"]:
+            continue
+        files = {"images": scored["images"], "pixels": scored["pixels"], "methods": scored["methods"]}
+        style = _Style({"styles": {task: files}}, {"styles": {task: scored}}, task, replicates, seed, (task,))
+        anchor = style.curve(codec)
+        entries = {CLEAN.method: {"curve": style.clean_entry()["curve"], "images": len(scored["images"])}}
+        for method in style.methods:
+            curve = style.curve(method)
+            entries[method] = {"curve": style.points(curve)}
+            if method != codec:
+                rates, gains = style.compare(anchor, curve)
+                entries[method] |= _compared(rates, gains)
+                if task in AVERAGED_TASKS:
+                    rates_saved.setdefault(method, {})[task] = rates[task]
+        for method, entry in entries.items():
+            found.setdefault(method, {"tasks": {}})["tasks"][task] = entry
+    for method, rates in rates_saved.items():
+        average = np.mean(list(rates.values()), axis=0)  # NaN where one of them is
+        found[method]["tasks_average"] = {"tasks": list(rates)} | _with_interval(average)
+    return found
 
 
 class _Style:

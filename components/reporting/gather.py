@@ -1,5 +1,7 @@
 """summary.json, put together from the files of the stages (docs/summary-schema.md), and what a run was made from."""
 
+from collections.abc import Sequence
+
 from components.files import read_json, sha256
 from components.paths import Paths, instance_name
 
@@ -7,7 +9,7 @@ Pair = tuple[str, str]
 """The names of a codec and of an MLLM."""
 
 
-def summarise_run(paths: Paths, pairs: list[Pair], replicates: int, seed: int) -> dict:
+def summarise_run(paths: Paths, pairs: list[Pair], replicates: int, seed: int, tasks: Sequence[str] = ()) -> dict:
     """Scores, rates and BD-rates of every pair, what its adapter learned, the MLLMs' kinds and the images' size.
 
     Args:
@@ -15,11 +17,13 @@ def summarise_run(paths: Paths, pairs: list[Pair], replicates: int, seed: int) -
         pairs: at least one, in the order in which they are to be shown.
         replicates: of the bootstrap behind every interval.
         seed: of the bootstrap.
+        tasks: of lmms-eval that every pair was asked.
 
     Raises:
         CotamError: a stage's file is missing.
     """
-    from components.evaluation.summary import summarise
+    from components.evaluation.summary import summarise, summarise_tasks
+    from components.evaluation.task_results import task_folder
 
     rates = {codec: read_json(paths.rate(codec) / "rates.json") for codec, _ in pairs}
     summary = summarise(
@@ -28,6 +32,10 @@ def summarise_run(paths: Paths, pairs: list[Pair], replicates: int, seed: int) -
         replicates,
         seed,
     )
+    for codec, mllm in pairs:
+        scored = {task: read_json(task_folder(paths, codec, mllm, task) / "scores.json") for task in tasks}
+        for method, entry in summarise_tasks(codec, scored, replicates, seed).items():
+            summary["codecs"][codec][method][mllm] |= entry
     codecs, mllms = (list(dict.fromkeys(names)) for names in zip(*pairs, strict=True))
     summary["order"] = {"codecs": codecs, "mllms": mllms}
     kinds = read_json(paths.weights).get("kinds", {})

@@ -15,6 +15,7 @@ from components.reporting.numbers import DASH, number, per_cent
 from components.reporting.pictures import ramp_css
 from components.reporting.scores import method_of, pairs
 from components.reporting.swatches import swatch
+from components.reporting.tasks import tasks_section
 from components.reporting.templating import environment, stylesheet
 from components.reporting.verdict_list import claims_of
 from components.reporting.videos import videos_section
@@ -69,6 +70,9 @@ def render(summary: dict, settings: dict, provenance: list[tuple[str, str]], pic
         pair["videos"] = videos_section(summary, pair["codec"], pair["mllm"])
         for key in ("figure", "drop_figure") if pair["videos"] else ():
             pair["videos"][key] = Markup(pair["videos"][key])
+        pair["tasks"] = tasks_section(summary, pair["codec"], pair["mllm"])
+        for key in ("figure", "forest") if pair["tasks"] else ():
+            pair["tasks"][key] = Markup(pair["tasks"][key])
     first = comparisons[0]
     codec, mllm = first["codec"], first["mllm"]
     context = {
@@ -189,6 +193,8 @@ def _contents(context: dict) -> list[tuple[str, str]]:
             found.append((f"train-style{suffix}", f"Styles of training{of}"))
         if pair["videos"]:
             found.append((f"videos{suffix}", f"Videos{of}"))
+        if pair["tasks"]:
+            found.append((f"tasks{suffix}", f"Benchmarks of lmms-eval{of}"))
     if context["allocation"]:
         found.append(("allocation", "Where the bits go"))
     if context["examples"]:

@@ -23,7 +23,8 @@ def run(inputs: StepInputs) -> None:
     started = time.time()
     params, paths = inputs.params, inputs.paths
     pairs = [(codec, mllm) for codec in params.codecs for mllm in params.mllms]
-    summary = summarise_run(paths, pairs, params.evaluation.bootstrap, params.seed)
+    evaluation = params.evaluation
+    summary = summarise_run(paths, pairs, evaluation.bootstrap, params.seed, evaluation.tasks)
     pictures, summary["allocation"] = _pictures(inputs, summary, pairs)
     summary["claims"] = claims_json(summary)
     page = render(summary, params.as_dict(), provenance(paths), pictures)

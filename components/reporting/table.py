@@ -8,6 +8,7 @@ from components.reporting.marks import fill
 from components.reporting.methods import bd_rate_of, benchmark_label, benchmark_order, method_look, method_order
 from components.reporting.numbers import DASH, MINUS
 from components.reporting.order import pairs_of
+from components.reporting.tasks import print_tasks
 from components.reporting.videos import clips_of
 
 MARK = "RESULTS"
@@ -27,6 +28,7 @@ def print_tables(summary: dict, console=None) -> None:
         if clips := clips_of(summary, codec, mllm):
             console.print()
             _print_clips(console, clips, codec, mllm)
+        print_tasks(console, summary, codec, mllm)
 
 
 def markdown(summary: dict) -> str:
