@@ -19,6 +19,7 @@ import yaml
 from components import config
 from components.config import override, read_yaml
 from components.errors import CotamError
+from components.evaluation.task_results import DATA
 from components.files import atomic_dir, read_json, write_json
 
 
@@ -169,6 +170,7 @@ def open_workspace(project: Path, name: str, settings: Mapping[str, Any]) -> Pat
         if (copy / "components" / "config.py").exists():
             config.load(copy / "params.yaml")
         _share_cache(project, copy)
+        _share_benchmarks(project, copy)
         write_json(copy / ".cotam" / "workspace.json", made_of)
     return folder
 
@@ -194,6 +196,12 @@ def _share_cache(project: Path, copy: Path) -> None:
         cache = repo.cache.legacy.path.removesuffix("/files/md5")
     with Repo(str(copy)) as repo, repo.config.edit("local") as config:
         config["cache"]["dir"] = str(Path(cache))
+
+
+def _share_benchmarks(project: Path, copy: Path) -> None:
+    """lmms-eval's data is read where it lies: it is no part of the source, nor in the DVC cache."""
+    (copy / DATA).parent.mkdir(exist_ok=True)
+    (copy / DATA).symlink_to(project / DATA)  # also where it is still to come
 
 
 def _merge(settings: dict[str, Any], changes: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Runs with other settings: in a copy of the checkout, edits included, and the checkout itself untouched."""
 
+import shutil
 import subprocess
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 import yaml
 
 from components.errors import CotamError
+from components.evaluation.task_results import DATA
 from components.files import read_json
 from components.tracking.client import tags
 from flows import services
@@ -97,6 +99,14 @@ def test_a_workspace_shares_the_cache(checkout):
     ledger(checkout.parents[1] / "none")
     workspace = open_workspace(checkout, "w", changed_settings(checkout, None, {"adapter.lambda_high": "0.5"}))
     assert "is cached" in dvc(workspace, "repro", "render")
+
+
+def test_a_workspace_reads_the_benchmarks_where_they_lie(checkout):
+    (checkout / DATA / "lmms-lab-encoder/MME").mkdir(parents=True)
+    workspace = open_workspace(checkout, "w", changed_settings(checkout, None, {"seed": 8}))
+    assert (workspace / DATA / "lmms-lab-encoder/MME").is_dir()
+    shutil.rmtree(workspace)
+    assert (checkout / DATA / "lmms-lab-encoder/MME").is_dir()
 
 
 def test_results_replace_those_of_an_earlier_run_of_that_name(checkout):
