@@ -159,19 +159,18 @@ def open_workspace(project: Path, name: str, settings: Mapping[str, Any]) -> Pat
         "content": hashlib.sha256(source.patch + text.encode()).hexdigest(),
     }
     stamp = folder / ".cotam" / "workspace.json"
-    if stamp.exists() and read_json(stamp) == made_of:
-        return folder
-    with atomic_dir(folder) as copy:
-        _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(project), str(copy))
-        _git(copy, "checkout", "--quiet", "--detach", source.revision)
-        if source.patch:
-            _git(copy, "apply", "--binary", "--whitespace=nowarn", "-", stdin=source.patch)
-        (copy / "params.yaml").write_text(text)
-        if (copy / "components" / "config.py").exists():
-            config.load(copy / "params.yaml")
-        _share_cache(project, copy)
-        _share_benchmarks(project, copy)
-        write_json(copy / ".cotam" / "workspace.json", made_of)
+    if not (stamp.exists() and read_json(stamp) == made_of):
+        with atomic_dir(folder) as copy:
+            _git(project, "clone", "--quiet", "--shared", "--no-checkout", str(project), str(copy))
+            _git(copy, "checkout", "--quiet", "--detach", source.revision)
+            if source.patch:
+                _git(copy, "apply", "--binary", "--whitespace=nowarn", "-", stdin=source.patch)
+            (copy / "params.yaml").write_text(text)
+            if (copy / "components" / "config.py").exists():
+                config.load(copy / "params.yaml")
+            _share_cache(project, copy)
+            write_json(copy / ".cotam" / "workspace.json", made_of)
+    _share_benchmarks(project, folder)
     return folder
 
 
@@ -200,8 +199,9 @@ def _share_cache(project: Path, copy: Path) -> None:
 
 def _share_benchmarks(project: Path, copy: Path) -> None:
     """lmms-eval's data is read where it lies: it is no part of the source, nor in the DVC cache."""
-    (copy / DATA).parent.mkdir(exist_ok=True)
-    (copy / DATA).symlink_to(project / DATA)  # also where it is still to come
+    if (project / DATA).is_dir() and not (copy / DATA).exists():
+        (copy / DATA).parent.mkdir(exist_ok=True)
+        (copy / DATA).symlink_to(project / DATA)
 
 
 def _merge(settings: dict[str, Any], changes: Mapping[str, Any]) -> None:

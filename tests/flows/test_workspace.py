@@ -102,9 +102,12 @@ def test_a_workspace_shares_the_cache(checkout):
 
 
 def test_a_workspace_reads_the_benchmarks_where_they_lie(checkout):
-    (checkout / DATA / "lmms-lab-encoder/MME").mkdir(parents=True)
-    workspace = open_workspace(checkout, "w", changed_settings(checkout, None, {"seed": 8}))
-    assert (workspace / DATA / "lmms-lab-encoder/MME").is_dir()
+    settings = changed_settings(checkout, None, {"seed": 8})
+    assert not (open_workspace(checkout, "w", settings) / DATA).exists()
+    (checkout / DATA / "lmms-lab-encoder/MME").mkdir(parents=True)  # and the same command once more
+    for _ in range(2):
+        workspace = open_workspace(checkout, "w", settings)
+        assert (workspace / DATA / "lmms-lab-encoder/MME").is_dir()
     shutil.rmtree(workspace)
     assert (checkout / DATA / "lmms-lab-encoder/MME").is_dir()
 
