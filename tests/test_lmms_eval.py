@@ -140,7 +140,7 @@ def test_bad_input_ends_the_command_with_one_sentence_and_1(tmp_path):
         (damaged, "nothing", {}, "There is no task 'nothing'"),
         (damaged, "pope", {"colour": "red"}, "There is no model argument 'colour'"),
         (damaged, "pope", {"batch_size": 3}, "use lmms-eval's own option --batch_size"),
-        (damaged, "pope", {"dtype": "float99"}, "cannot be loaded with dtype=float99"),
+        (damaged, "pope", {"dtype": "float99"}, "There is no dtype 'float99'"),
         (damaged, "pope", {"codec": "codec/elic-micro", "quality": 11}, "There is no quality 11"),
         (damaged, "pope", {"codec": "codec/elic-micro", "adapter": "nowhere"}, "There is no model at nowhere"),
         (damaged, "pope", {"mllm": "nowhere"}, "There is no model at nowhere"),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
@@ -26,7 +27,7 @@ from components.evaluation.coded import Coded, gather_coded, summed
 from components.evaluation.coding import load_guide
 from components.evaluation.coding_cache import CodingCache
 from components.evaluation.layouts import CheckedTasks
-from components.evaluation.lmms_failures import exits, fails, reason, watch
+from components.evaluation.lmms_failures import exits, fails, watch
 from components.files import write_json
 from components.paths import CODING_CACHE, PRETRAINED, Paths
 
@@ -98,11 +99,9 @@ class CotamModel(Asker, lmms):
 
         if self._world_size > 1 and device_map is None and self.accelerator.device.type == "cuda":
             device_map = {"": self.accelerator.local_process_index}  # every process has a card of its own
-        try:
-            self.mllm = load_mllm(mllm, _batch(batch_size), dtype=dtype, device_map=device_map)
-        except (TypeError, ValueError) as error:  # of transformers, about the last two
-            how = f"dtype={dtype} and device_map={device_map}"
-            raise CotamError(f"The MLLM cannot be loaded with {how} ({reason(error)}).") from error
+        if dtype not in (None, "auto") and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
+            raise CotamError(f"There is no dtype {dtype!r}; choose auto, bfloat16, float16 or float32.")
+        self.mllm = load_mllm(mllm, _batch(batch_size), dtype=dtype, device_map=device_map)
         if codec != NONE:
             self._load(codec, adapter, guidance, cache, device)
         self.coded: Coded = {}
