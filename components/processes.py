@@ -7,8 +7,8 @@ How many there are is a matter of the machine, not of the experiment, so the mac
   before each step of the optimizer. All of its share if it is not set.
 
 Neither changes what is learned but for the order of sums. Processes of one machine meet by files and speak over its
-loopback, so nobody else can reach them. Over several machines `torchrun` starts the processes (docs/cluster.md), and
-its variables (RANK and so on) are heeded here; they meet by a port that torch opens to the network.
+loopback, so no other machine can reach them. Over several machines `torchrun` starts the processes (docs/cluster.md),
+and its variables (RANK and so on) are heeded here; they meet by a port that torch opens to the network.
 """
 
 import os

@@ -57,5 +57,10 @@ async def watch_for_crashes(client: PrefectClient) -> None:
         there = await client.read_automations_by_name(rule.name)
         if not there:
             await client.create_automation(rule)
-        elif there[0].description != rule.description:  # which says all that ever differs
+        elif _said(there[0]) != _said(rule):
             await client.update_automation(there[0].id, rule)
+
+
+def _said(rule: AutomationCore) -> tuple:
+    trigger = rule.trigger
+    return rule.description, trigger.after, trigger.expect, trigger.within, trigger.for_each

@@ -8,6 +8,7 @@ the flow was told to retry.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -25,6 +26,10 @@ RETRY_SECONDS = 10.0
 
 class PipelineFailed(Exception):
     """At least one stage did not finish."""
+
+
+class CommandFailed(PipelineFailed):
+    """A stage's command ended badly, rather than its machine or process, and nobody has cancelled it."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,8 @@ def drive(stage: Stage, job: Job) -> str:
     """Have one stage run where it belongs and return `ran` or `unchanged`.
 
     Raises:
-        PipelineFailed: it did not finish, or crashed four times.
+        CommandFailed: it failed.
+        PipelineFailed: it was cancelled, or crashed four times.
     """
     if not job.remote and unchanged(job.project, stage.name):
         get_run_logger().info("Stage %s is up to date.", stage.name)
@@ -59,8 +65,14 @@ def drive(stage: Stage, job: Job) -> str:
     pool = f"cluster-{stage.pool}" if job.remote else stage.pool
     state = run_elsewhere(f"run-stage/{pool}", parameters, stage.name)
     if not state.is_completed():
-        raise PipelineFailed(f"Stage {stage.name} is {state.name.lower()}: {state.message}")
+        kind = CommandFailed if state.is_failed() else PipelineFailed
+        raise kind(f"Stage {stage.name} is {state.name.lower()}: {state.message}")
     return "ran"
+
+
+def _has_failed(task: Any, task_run: Any, state: State) -> bool:
+    """Whether to try again: not what somebody cancelled, nor what was asked for again four times already."""
+    return isinstance(state.result(raise_on_failure=False), CommandFailed)
 
 
 def run_pipeline(job: Job, retries: int = 0) -> None:
@@ -83,7 +95,8 @@ def run_stages(stages: Sequence[Stage], job_of: Callable[[Stage], Job], retries:
     Returns:
         Stage -> how it ended. What does not depend on a stage that failed has run.
     """
-    task = drive.with_options(retries=retries, retry_delay_seconds=exponential_backoff(RETRY_SECONDS))
+    waits = exponential_backoff(RETRY_SECONDS)
+    task = drive.with_options(retries=retries, retry_delay_seconds=waits, retry_condition_fn=_has_failed)
     futures = dict[str, PrefectFuture]()
     for stage in stages:
         before = [futures[name] for name in sorted(stage.upstream) if name in futures]

@@ -181,6 +181,7 @@ def main() -> None:
             asyncio.run(serve(args.ready))
         else:
             os.environ.setdefault("COTAM_CHECKOUT", str(ROOT))
+            os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # flows/crash_watch.py goes by them
             asyncio.run(join(args.pools, args.name))
     except CotamError as error:
         sys.exit(str(error))

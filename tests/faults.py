@@ -45,10 +45,13 @@ FAULTS = {
         "power cut of a worker's machine", f"{ITSELF}, on another machine", "the time of the stage that ran"
     ),
     "unstarted": Fault(
-        "a worker takes a run and dies before its first heartbeat", f"{ITSELF}: called crashed, and asked for again"
+        "a worker takes a run, and no heartbeat comes (a run that is set to Pending; the rule with a patience of 10 s)",
+        f"{ITSELF}: called crashed",
     ),
     "rank": Fault(
-        "SIGKILL of one of two training processes", f"{ITSELF}, from the last checkpoint", "the steps since then"
+        "SIGKILL of one of two training processes, started by torch's own agent and as `cotam step` starts them",
+        f"{ITSELF}, from the last checkpoint",
+        "the steps since then",
     ),
     "training": Fault("SIGKILL of a training in one process", AGAIN, "the steps since the last checkpoint"),
     "sharding": Fault(
@@ -125,11 +128,16 @@ _seen: dict[str, dict] = {}
 
 
 def pytest_runtest_logreport(report) -> None:
-    """Note what a test injected, and whether it passed: its set-up and clearing away too."""
+    """Note what a test injected, and whether it passed: its set-up and clearing away too. One that was skipped says
+    nothing, and what is recorded of it stays."""
     properties = dict(report.user_properties)
     if "run" not in properties or report.skipped:
         return
-    entry = _seen.setdefault(report.nodeid, {"run": properties["run"], "passed": True, "injected": {}})
+    if report.when == "call" or report.failed:
+        _seen.setdefault(report.nodeid, {"run": properties["run"], "passed": True, "injected": {}})
+    elif report.nodeid not in _seen:
+        return
+    entry = _seen[report.nodeid]
     entry["passed"] &= report.passed
     if report.when == "call":
         for name, value in report.user_properties:
@@ -151,12 +159,12 @@ def pytest_sessionfinish() -> None:
 
 def table(record: dict) -> str:
     """The faults as a table of Markdown, with what `record` (of docs/faults.json) says of them."""
+    if failed := [test for test, one in record["tests"].items() if not one["passed"]]:
+        raise ValueError(f"{failed[0]} failed: mend that first")
     lines = ["| fault | injected by | times: `make test`, `make soak`, `make cluster-test` | afterwards | lost |"]
     lines.append("| --- | --- | --- | --- | --- |")
     for name, fault in FAULTS.items():
         tests = {test: one for test, one in record["tests"].items() if one["injected"].get(name)}
-        if failed := [test for test, one in tests.items() if not one["passed"]]:
-            raise ValueError(f"{failed[0]} failed: mend that first")
         times = {
             run: sum(one["injected"][name] for one in tests.values() if one["run"] == run)
             for run in ("test", "soak", "cluster")

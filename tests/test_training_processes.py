@@ -209,6 +209,31 @@ def test_a_step_that_is_not_shared_refuses_to_be(monkeypatch, tmp_path):
         run_step("rate", "elic")
 
 
+_LEARNS = """
+import sys
+from pathlib import Path
+from components import processes
+from tests.test_training_processes import learn
+
+processes.join()
+learn(Path(sys.argv[1]), 3e-3, True)
+"""
+
+
+def test_a_process_that_dies_as_steps_start_them_costs_nothing_but_time(shared, tmp_path, injected, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    code = "import sys; from components.processes import launch; launch(2, sys.argv[1:])"
+    command = [sys.executable, "-c", code, "-c", _LEARNS, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "killed").exists() and "was killed (signal 9); all go on from the last" in done.stderr
+    injected("rank")
+    undisturbed, _ = result(shared / "shared")
+    survived, said = result(tmp_path)
+    assert said["told"] == list(range(EVERY, STEPS))
+    assert all(torch.equal(undisturbed[name], survived[name]) for name in undisturbed)
+
+
 _LISTENS = """
 import json, os, sys
 import psutil
@@ -236,7 +261,7 @@ def test_processes_of_one_machine_are_deaf_to_the_network(tmp_path, monkeypatch)
     before = dict(os.environ)
     code = "import sys; from components.processes import launch; launch(2, sys.argv[1:])"
     command = [sys.executable, "-c", code, str(tmp_path / "listens.py"), str(tmp_path / "found.json")]
-    subprocess.run(command, check=True, env=before, capture_output=True)
+    subprocess.run(command, check=True, env=before, capture_output=True, timeout=300)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["family"] >= 4 and found["total"] == 2.0
     assert found["ears"] and set(found["ears"]) <= {"127.0.0.1", "::1"}

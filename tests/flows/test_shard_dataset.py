@@ -77,11 +77,18 @@ def packing(out):
     return found
 
 
-def kill_a_part(project, out):
-    packing(out)[0].kill()
+def shards_below(root):
+    """Whether any are there, finished or not; folders come and go meanwhile."""
+    with contextlib.suppress(FileNotFoundError):
+        return any(root.rglob("*.tar*"))
+    return False
 
 
-def kill_the_worker(project, out):
+def kill_a_part(project, part):
+    part.kill()
+
+
+def kill_the_worker(project, part):
     worker = psutil.Process(services.status(project)["worker"]["pid"])
     worker.kill()
     worker.wait(30)
@@ -100,16 +107,18 @@ def test_a_kill_while_parts_are_made_and_the_same_command_again(running, tmp_pat
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(run_deployment, running, "shard-dataset/local", **options)
         deadline = time.monotonic() + 120
-        while not (list(root.rglob("*.tar*")) and packing(out)):  # a shard is being written
+        while not ((parts := packing(out)) and shards_below(root)):  # one is being written
             assert not run.done() and time.monotonic() < deadline
             time.sleep(0.02)
-        kill(running, out)
+        kill(running, parts[0])
         injected("sharding")
         services.up(running)  # which calls the runs of a dead worker crashed
         with pytest.raises(AssertionError, match=r"Failed|Crashed"):
             run.result()
     assert not out.exists()
+    deadline = time.monotonic() + 60
     while packing(out):  # none outlives its worker
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     assert "Completed" in run_deployment(running, "shard-dataset/local", **options)
     shard_parts(photos, tmp_path / "same", 3)
