@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from components import config
@@ -47,6 +48,13 @@ SETTINGS = {
 }
 METHODS = (CODEC, "cotam", "jpeg", "webp")
 SETTING_NAMES = ["clean--", *(f"{method}-{q}" for method in (CODEC, "cotam") for q in (0, 4, 8)), "jpeg-5", "webp-5"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def accelerate_as_it_was():
+    """lmms-eval's loading makes an Accelerator without mixed precision, one per process; other tests train in this."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="module")
