@@ -5,12 +5,13 @@ A step is told here what it may read: it sees the settings that it declares and 
 
 import itertools
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any
 
 from components import config, environment, variants
 from components.errors import CotamError
 from components.paths import CHECKOUT, Paths
-from components.step import Step
+from components.step import AXES, Step
 from components.step_run import Instance, run_instance
 from components.variant_steps import ABLATION_STEPS
 
@@ -168,8 +169,7 @@ def instances(step: Step, settings: config.Settings) -> Iterator[dict[str, str]]
     if step.runs:
         yield from (run.as_instance() for run in variants.runs(settings) if step.runs(run))
         return
-    names = {"codec": settings.codecs, "mllm": settings.mllms, "task": settings.evaluation.tasks}
-    for values in itertools.product(*(names[axis] for axis in step.matrix)):
+    for values in itertools.product(*(attrgetter(AXES[axis])(settings) for axis in step.matrix)):
         yield dict(zip(step.matrix, values, strict=True))
 
 

@@ -6,10 +6,9 @@ What is added is what one question is worth, 0 to 1, so that images can be drawn
 
 import contextlib
 import inspect
-import io
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,16 +17,14 @@ from typing import Any
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.task import Task
-from lmms_eval.evaluator_utils import TaskOutput
 from lmms_eval.tasks import TaskManager, get_task_dict
 from loguru import logger
 
 from components.errors import CotamError
 from components.evaluation.lmms_failures import reason, watch
 from components.evaluation.lmms_plugin import NAME
+from components.evaluation.lmms_scoring import FILTER, aggregates, silence
 from components.evaluation.task_results import DATA
-
-FILTER = "none"  # the one that lmms-eval gives a task without filters of its own: it takes the answer as it is
 
 Metrics = Mapping[str, Any]
 Document = Mapping[str, Any]
@@ -117,7 +114,7 @@ class OfficialTask:
         """
         self.name, self.rules = name, RULES[name]
         logger.disable("")  # tasks log under names of their own
-        with _silence():
+        with silence():
             self.task = _load(name, root)
             self.task.set_config("num_fewshot", 0)
             self.task.build_all_requests()
@@ -142,7 +139,7 @@ class OfficialTask:
         """What answers to the requests are worth: 0 to 1 for every question, and lmms-eval's aggregates."""
         for request, answer in zip(self.requests, answers, strict=True):
             request.resps = [answer]
-        with _silence(), tempfile.TemporaryDirectory() as folder:
+        with silence(), tempfile.TemporaryDirectory() as folder:
             self.task.args = SimpleNamespace(output_path=folder)  # where it writes files for others
             self.task.apply_filters()
             found = [self._metrics(request) for request in self.requests]
@@ -150,22 +147,13 @@ class OfficialTask:
                 float(self.rules.score(self.task, [found[place] for place in passes]))
                 for passes in self.questions.values()
             ]
-            return worth, self._aggregates(found)
+            return worth, aggregates(self.task, found)
 
     def _metrics(self, request: Instance) -> Metrics:
         # MMMU's answers that cannot be read are guessed: the same guess whatever the codec.
         random.seed(request.doc_id)
         document = self.task.eval_docs_no_media[request.doc_id]  # anew: VQAv2's scoring writes into it
         return self.task.process_results(document, [request.filtered_resps[FILTER]])
-
-    def _aggregates(self, found: Sequence[Metrics]) -> dict[str, float]:
-        output = TaskOutput.from_taskdict(self.name, self.task)
-        for metrics in found:
-            for metric, value in metrics.items():
-                output.sample_metrics[metric, FILTER].append(value)
-        output.calculate_aggregate_metric(bootstrap_iters=0)
-        named = ((key.partition(",")[0], value) for key, value in output.agg_metrics.items())
-        return {name: float(value) for name, value in named if "stderr" not in name and isinstance(value, int | float)}
 
 
 def _load(name: str, root: Path) -> Task:
@@ -186,10 +174,3 @@ def _load(name: str, root: Path) -> Task:
 def _manager() -> TaskManager:
     """What knows all of lmms-eval's tasks, which takes seconds to read."""
     return TaskManager(model_name=NAME)
-
-
-@contextlib.contextmanager
-def _silence() -> Iterator[None]:
-    """Hide the progress bars and tables that lmms-eval prints."""
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        yield

@@ -6,9 +6,7 @@ all of it anew for every setting: with a small MLLM a quarter of the time. Here 
 that was given before has the score that it had. Nothing is fetched and no socket is opened.
 """
 
-import contextlib
 import copy
-import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,19 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.task import Task
-from lmms_eval.evaluator_utils import TaskOutput
 from lmms_eval.tasks import TaskManager, get_task_dict
 from loguru import logger
 
 from components.errors import CotamError
 from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.layouts import CheckedTasks
+from components.evaluation.lmms_scoring import FILTER, aggregates, silence
 
 if TYPE_CHECKING:
     from components.mllm import Mllm, Seen, View
 
 TASKS = Path(__file__).parent / "tasks"
-FILTER = "none"  # the one that lmms-eval gives a task without filters of its own: it takes the answer as it is
 
 SCORE: dict[str, Callable[[dict[str, Any]], float]] = {
     "mme": lambda sample: sample["mme_perception_score"]["score"],
@@ -97,7 +94,7 @@ def load_benchmarks(files: Mapping[str, Path]) -> dict[str, "Benchmark"]:
     logger.disable("lmms_eval")
     manager = TaskManager(include_path=str(TASKS), include_defaults=False)
     # In memory, and without the user's Hugging Face cache: what was cached from another run is never read.
-    with tempfile.TemporaryDirectory() as cache, _silence():
+    with tempfile.TemporaryDirectory() as cache, silence():
         tasks = get_task_dict([_task(name, file, cache) for name, file in files.items()], manager)
         checked = CheckedTasks()
         for name, task in tasks.items():
@@ -138,16 +135,12 @@ class Benchmark:
     def score(self) -> tuple[list[tuple[dict[str, Any], str, dict[str, Any]]], dict[str, float]]:
         """(document, filtered answer, its metrics) for every request, and lmms-eval's aggregates."""
         self.task.apply_filters()
-        output = TaskOutput.from_taskdict(self.task.config.task, self.task)
         scored = []
         for request in self.requests:
             answer = request.filtered_resps[FILTER]
             metrics = self._metrics(request.doc_id, answer)
             scored.append((self.documents[request.doc_id], answer, metrics))
-            for metric, value in metrics.items():
-                output.sample_metrics[metric, FILTER].append(value)
-        output.calculate_aggregate_metric(bootstrap_iters=0)
-        return scored, _aggregates(output.agg_metrics)
+        return scored, aggregates(self.task, (metrics for *_, metrics in scored))
 
     def _metrics(self, number: int, answer: str) -> dict[str, Any]:
         if (number, answer) not in self._known:
@@ -159,16 +152,3 @@ class Benchmark:
 def _task(name: str, file: Path, cache: str) -> dict[str, Any]:
     where = {"data_files": {"test": str(file)}, "cache_dir": cache, "keep_in_memory": True}
     return {"task": f"scenes_{name}", "dataset_kwargs": where}
-
-
-def _aggregates(results: dict[str, Any]) -> dict[str, float]:
-    """lmms-eval's numbers under its names, without the filter's name and the standard errors that it adds."""
-    pairs = ((key.partition(",")[0], value) for key, value in results.items() if key.endswith(f",{FILTER}"))
-    return {name: float(value) for name, value in pairs if "stderr" not in name and isinstance(value, int | float)}
-
-
-@contextlib.contextmanager
-def _silence():
-    """Hide the progress bars that lmms-eval draws for each benchmark."""
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        yield

@@ -28,6 +28,14 @@ def method_of(summary: dict, codec: str, method: str, mllm: str) -> dict | None:
     return summary["codecs"].get(codec, {}).get(method, {}).get(mllm)
 
 
+def part_by_method(summary: dict, codec: str, mllm: str, part: str) -> dict[str, dict]:
+    """Method -> `codecs.<codec>.<method>.<mllm>.<part>`, in the order of a table; empty where nobody was asked."""
+    methods = summary["codecs"].get(codec, {})
+    found = {method: by_mllm[mllm][part] for method, by_mllm in methods.items() if by_mllm.get(mllm, {}).get(part)}
+    order = [*(["clean"] if found else []), *method_order(found.keys() - {"clean"}, codec)]
+    return {method: found[method] for method in order}
+
+
 def _pair(summary: dict, codec: str, mllm: str, named: bool) -> dict:
     results = {method: by_mllm[mllm] for method, by_mllm in summary["codecs"][codec].items() if mllm in by_mllm}
     clean = results.pop("clean", None)

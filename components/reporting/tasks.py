@@ -1,9 +1,9 @@
 """What the page and the terminal say about lmms-eval's own tasks: `tasks` in summary.json, where any were asked."""
 
 from components.reporting.figures import Interval, Level, Panel, curves, forest
-from components.reporting.methods import method_look, method_order
+from components.reporting.methods import method_look
 from components.reporting.numbers import DASH, number, per_cent, signed
-from components.reporting.scores import score_line
+from components.reporting.scores import part_by_method, score_line
 
 LABELS = {
     "mme": "MME",
@@ -20,12 +20,7 @@ LABELS = {
 
 def tasks_of(summary: dict, codec: str, mllm: str) -> dict[str, dict]:
     """Method -> task -> what it did there, in the order of a table; empty where none were asked."""
-    methods = summary["codecs"].get(codec, {})
-    found = {
-        method: by_mllm[mllm]["tasks"] for method, by_mllm in methods.items() if by_mllm.get(mllm, {}).get("tasks")
-    }
-    order = [*(["clean"] if found else []), *method_order(found.keys() - {"clean"}, codec)]
-    return {method: found[method] for method in order}
+    return part_by_method(summary, codec, mllm, "tasks")
 
 
 def tasks_section(summary: dict, codec: str, mllm: str) -> dict | None:

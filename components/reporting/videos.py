@@ -3,22 +3,17 @@
 from components.evaluation.streams import CLIP_BENCHMARK
 from components.reporting.claims import Claim, side_verdict, worst
 from components.reporting.figures import LARGE, MEDIUM, Level, Panel, curves
-from components.reporting.methods import LEVELS, method_look, method_order
+from components.reporting.methods import LEVELS, method_look
 from components.reporting.numbers import DASH, number, per_cent
 from components.reporting.order import mllms_of
-from components.reporting.scores import drop_panels, score_line
+from components.reporting.scores import drop_panels, part_by_method, score_line
 
 PAPER = "Coding the frames of a video one by one, each with its own map, serves video MLLMs."
 
 
 def clips_of(summary: dict, codec: str, mllm: str) -> dict[str, dict]:
     """Method -> what it did for videos, in the order of a table; empty where none were asked about."""
-    methods = summary["codecs"].get(codec, {})
-    found = {
-        method: by_mllm[mllm]["clips"] for method, by_mllm in methods.items() if by_mllm.get(mllm, {}).get("clips")
-    }
-    order = [*(["clean"] if found else []), *method_order(found.keys() - {"clean"}, codec)]
-    return {method: found[method] for method in order}
+    return part_by_method(summary, codec, mllm, "clips")
 
 
 def videos_section(summary: dict, codec: str, mllm: str) -> dict | None:

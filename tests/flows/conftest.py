@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
 from components.errors import CotamError
 from components.paths import ROOT
@@ -166,6 +167,12 @@ def s3(stores, monkeypatch):
         if name.startswith("AWS_"):
             monkeypatch.setenv(name, value)
     return boto3.Session().client("s3")  # the default session would remember other tests' keys
+
+
+def of_server(project: Path) -> dict:
+    """Prefect's settings for a client of a project's server, in this process."""
+    own = flow_services.environment(project)
+    return {PREFECT_API_URL: own["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: own.get("PREFECT_API_AUTH_STRING")}
 
 
 def last_words(project: Path, flow: str) -> str:

@@ -61,10 +61,15 @@ def setting(running):
     (running.parent / "hold").unlink(missing_ok=True)
 
 
-def kill_while_joint_runs(project, what, injected):
-    """Start the demo, kill something once `joint` is at work, and return the demo as it ended."""
+def hold_joint(project):
+    """Have the next `joint` go on only when `hold` is taken away, so that a kill always hits a run."""
     (project.parent / "hold").touch()
     (project.parent / "running").unlink(missing_ok=True)
+
+
+def kill_while_joint_runs(project, what, injected):
+    """Start the demo, kill something once `joint` is at work, and return the demo as it ended."""
+    hold_joint(project)
     process = start_demo(project)
     try:
         await_joint(project, process)
@@ -159,8 +164,7 @@ def test_a_stage_that_fails_is_tried_again_where_asked(running, setting, tmp_pat
     services.up(running)
     setting(0.75)
     ledger(running)
-    (running.parent / "hold").touch()
-    (running.parent / "running").unlink(missing_ok=True)
+    hold_joint(running)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(run_deployment, running, "train-and-eval/local", project=str(running), retries=1)
         await_joint(running, run)
@@ -191,8 +195,7 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp
     services.down(running)
     setting(7)
     ledger(running)
-    (running.parent / "hold").touch()
-    (running.parent / "running").unlink(missing_ok=True)
+    hold_joint(running)
     process = start_demo(running)
     await_joint(running, process)
     process.send_signal(signal.SIGKILL)
@@ -212,8 +215,7 @@ def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, injec
     setting(100 + seed)
     wait = random.Random(seed).uniform(0, 20)
     print(f"{kind} is killed {wait:.1f} s after joint has begun")
-    (running.parent / "hold").touch()  # joint goes on when this is taken away, so that the kill always hits a run
-    (running.parent / "running").unlink(missing_ok=True)
+    hold_joint(running)
     process = start_demo(running)
     try:
         await_joint(running, process)

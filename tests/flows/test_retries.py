@@ -2,12 +2,13 @@
 
 import pytest
 from prefect import flow
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.settings import temporary_settings
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows import pipeline, services
 from flows.dvc_graph import Stage
 from flows.pipeline import Job, PipelineFailed, check, run_stages
+from tests.flows.conftest import of_server
 
 
 @pytest.mark.parametrize(
@@ -22,8 +23,6 @@ from flows.pipeline import Job, PipelineFailed, check, run_stages
 )
 def test_what_is_tried_again(running, tmp_path, monkeypatch, states, retries, asked):
     services.up(running)
-    own = services.environment(running)
-    settings = {PREFECT_API_URL: own["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: own.get("PREFECT_API_AUTH_STRING")}
     left = list(states)
     monkeypatch.setattr(pipeline, "run_elsewhere", lambda *_: left.pop(0))
     monkeypatch.setattr(pipeline, "RETRY_SECONDS", 0.01)
@@ -33,7 +32,7 @@ def test_what_is_tried_again(running, tmp_path, monkeypatch, states, retries, as
     def some():
         check(run_stages([stage], lambda _: Job(tmp_path, remote=True), retries))
 
-    with temporary_settings(settings):
+    with temporary_settings(of_server(running)):
         if states[-1].is_completed():
             some()
         else:

@@ -7,10 +7,11 @@ import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Running
 
 from flows import services, waiting
+from tests.flows.conftest import of_server
 
 
 @flow(name="stands-still")
@@ -20,17 +21,15 @@ def stands_still():
 
 def test_each_waits_for_its_own(running, monkeypatch):
     services.up(running)
-    own = services.environment(running)
-    settings = {PREFECT_API_URL: own["PREFECT_API_URL"], PREFECT_API_AUTH_STRING: own.get("PREFECT_API_AUTH_STRING")}
     found, asked, ask = {}, [], waiting._ask
 
     def counted():
         asked.append(set(waiting._waited_for))
-        with temporary_settings(settings):
+        with temporary_settings(of_server(running)):
             ask()
 
     monkeypatch.setattr(waiting, "_ask", counted)
-    with temporary_settings(settings), get_client(sync_client=True) as client:
+    with temporary_settings(of_server(running)), get_client(sync_client=True) as client:
         runs = [client.create_flow_run(stands_still, state=Running()).id for _ in range(3)]
         threads = [
             threading.Thread(target=lambda run=run: found.update({run: waiting.wait_for(run)}), daemon=True)
