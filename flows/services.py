@@ -30,6 +30,7 @@ from flows.service_options import USER, Options
 
 NAMES = Options().names
 ALL_NAMES = Options(postgres=True, s3=True).names
+HEARTBEAT_SECONDS = "30"  # the shortest that Prefect allows: flows/crash_watch.py notices a dead machine by it
 START_SECONDS = 600.0  # a first start writes two databases: 15 s on idle cores, 300 s on heavily loaded ones
 
 
@@ -52,8 +53,7 @@ def environment(project: Path) -> dict[str, str]:
         # Ten retries ride out a server that is busy for half a minute.
         "PREFECT_CLIENT_MAX_RETRIES": "10",
         "PREFECT_API_REQUEST_TIMEOUT": "120",
-        # Every half minute, the shortest that Prefect allows: flows/crash_watch.py notices a dead machine by it.
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": HEARTBEAT_SECONDS,
         "MLFLOW_TRACKING_URI": address["mlflow"],
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "1",

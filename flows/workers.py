@@ -31,6 +31,7 @@ from components.errors import CotamError
 from components.files import read_json
 from components.paths import ROOT
 from flows.crash_watch import watch_for_crashes
+from flows.services import HEARTBEAT_SECONDS
 
 LOCAL: dict[str, int | None] = {"local": None, "cpu": 2, "gpu": 1}
 """Pool of one machine -> how many flow runs at once (None: no limit)."""
@@ -181,7 +182,7 @@ def main() -> None:
             asyncio.run(serve(args.ready))
         else:
             os.environ.setdefault("COTAM_CHECKOUT", str(ROOT))
-            os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", "30")  # flows/crash_watch.py goes by them
+            os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
             asyncio.run(join(args.pools, args.name))
     except CotamError as error:
         sys.exit(str(error))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from copy import deepcopy
@@ -48,6 +49,22 @@ def test_a_wrong_manifest_is_noticed():
 def test_the_kustomization_lists_every_manifest():
     [kustomization] = documents(INFRA / "kubernetes/kustomization.yaml")
     assert sorted(kustomization["resources"]) == sorted({path.name for path in MANIFESTS} - {"kustomization.yaml"})
+
+
+@pytest.mark.skipif(not shutil.which("kubectl"), reason="wants kubectl, which Debian has as kubernetes-client")
+def test_kubectl_builds_the_kustomization():
+    """It is built, as `kubectl apply -k` would, with every object of the manifests."""
+    build = ["kubectl", "kustomize", str(INFRA / "kubernetes")]
+    built = subprocess.run(build, capture_output=True, text=True, timeout=120, check=True).stdout
+    objects = [one for one in yaml.safe_load_all(built) if one]
+    listed = [one for path in MANIFESTS for one in documents(path) if "metadata" in one]
+    assert sorted(map(_name, objects)) == sorted(map(_name, listed))
+    for one in objects:
+        validate(one)
+
+
+def _name(document: dict) -> tuple[str, str]:
+    return document["kind"], document["metadata"]["name"]
 
 
 def pods() -> list[tuple[str, dict]]:
@@ -180,6 +197,12 @@ def test_every_image_is_a_target_of_the_dockerfile():
     for path in [*MANIFESTS, *POOLS, INFRA / "compose.yaml"]:
         used |= set(re.findall(r"(?:cotam|COTAM_IMAGE:-cotam}):([a-z]+)\b", path.read_text()))
     assert used <= targets and {"cpu", "cuda", "kubernetes"} <= used
+
+
+def test_pods_send_heartbeats_as_often_as_other_workers():
+    from flows.services import HEARTBEAT_SECONDS
+
+    assert f"PREFECT_FLOWS_HEARTBEAT_FREQUENCY={HEARTBEAT_SECONDS} " in (INFRA / "Dockerfile").read_text()
 
 
 @pytest.mark.parametrize("name", ["worker", "mlflow"])

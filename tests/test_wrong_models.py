@@ -88,6 +88,13 @@ def test_an_mllm_that_cannot_be_asked(folder):
     refused(load_mllm, folder, match=r"has no chat template, .*; add its chat_template\.jinja")
 
 
+@pytest.mark.parametrize("where", ["everywhere", "cuda:97", {"": 97}, {"vision_tower": "cpu", "": "gpu"}])
+def test_a_device_that_is_not_here(where):
+    told = "device_map names .*, which is no device of this machine .*; choose cpu, a GPU that is here"
+    with pytest.raises(CotamError, match=told):
+        load_mllm("mllm/micro-llava", device_map=where)
+
+
 @pytest.mark.parametrize("other", ["codec/elic-micro", "clip/micro", "mllm/micro-llava"])
 def test_what_is_no_adapter(other):
     refused(LatentAdapter.load, PRETRAINED / other, match=r"not hold an adapter .* \(\w+: .*\); give the folder of an")

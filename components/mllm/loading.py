@@ -27,6 +27,9 @@ FAMILIES: dict[str, type[Family]] = {
 }
 """By the `model_type` of config.json."""
 
+SPREAD = ("auto", "balanced", "balanced_low_0", "sequential", "disk")
+"""What `device_map` may say in place of a device."""
+
 
 def kinds_of(folder: Path) -> tuple[Kind, ...]:
     """What one question to the MLLM in a folder can be about; nothing is loaded.
@@ -54,11 +57,13 @@ def load_mllm(
         device_map: as transformers takes it. Default: over all GPUs ("auto"), or the CPU where there is none.
 
     Raises:
-        CotamError: there is no such model, its files are damaged, or its family is not in `FAMILIES`.
+        CotamError: there is no such model, its files are damaged, its family is not in `FAMILIES`, or `device_map`
+            names a device that is not here.
     """
     folder = resolve(path_or_name)
     family, published = _family(folder), model_type_of(folder) == PUBLISHED
     on_gpu = torch.cuda.is_available()
+    _check_places(device_map)
     dtype = dtype or ("auto" if on_gpu else torch.float32)
     device_map = device_map or ("auto" if on_gpu else None)
     if not published:
@@ -90,6 +95,20 @@ def load_mllm(
     if missing := sorted(told["missing_keys"]):
         raise CotamError(f"{folder} has no weights for {missing[0]}; fetch them again.")
     return Mllm(family.open(model, processor), processor, batch_size)
+
+
+def _check_places(device_map: str | dict[str, Any] | None) -> None:
+    """Refuse what transformers would tell, after a while, as something wrong with the weights."""
+    for place in device_map.values() if isinstance(device_map, dict) else [device_map]:
+        if place is None or place in SPREAD:
+            continue
+        try:
+            torch.empty(0, device=place)
+        except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+            raise CotamError(
+                f"device_map names {place!r}, which is no device of this machine ({first_reason(error)}); choose "
+                "cpu, a GPU that is here (cuda:0), or auto."
+            ) from error
 
 
 def _family(folder: Path) -> type[Family]:

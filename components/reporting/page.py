@@ -201,5 +201,6 @@ def _contents(context: dict) -> list[tuple[str, str]]:
         found.append(("examples", "Before and after"))
     if context["photographs"]:
         found.append(("photographs", "Photographs"))
-    found += [(f"adapter{adapter['suffix']}", "Adapter training") for adapter in context["adapters"]]
+    for adapter in context["adapters"]:
+        found.append((f"adapter{adapter['suffix']}", f"Adapter training{adapter['of'].replace(',', ':')}"))
     return [*found, ("settings", "Settings and revisions")]
