@@ -16,6 +16,7 @@ from components.scenes import Scene, render
 from components.scenes.moving import moving_vocabulary
 from components.scenes.questions import draw_questions
 from components.scenes.world import SHAPES
+from pipelines.pretrain.groups import LONG, WHOLE_BATCH, Group
 from pipelines.pretrain.lessons import IGNORED, LENGTH, PLACES, WAYS, draw_clip_questions, lesson, whereabouts
 from pipelines.pretrain.material import Material
 from pipelines.pretrain.micro_models import MODELS
@@ -45,11 +46,12 @@ def model_and_processor(request, tmp_path_factory):
 
 
 STILL, LARGE, MOVING = Material("train"), Material("train", 2), Material("train", frames=FRAMES)
+LARGEST = Material("train", 4)
 
 
 def kinds_of(family) -> list[Material]:
     """What a model of this family learns from."""
-    return [LARGE, MOVING] if Kind.VIDEO in family.kinds else [STILL]
+    return [LARGE, LARGEST, MOVING] if Kind.VIDEO in family.kinds else [STILL]
 
 
 def drawn_of(material: Material, seed: int):
@@ -75,15 +77,16 @@ def lessons_of(material: Material, seeds, processor) -> np.ndarray:
     return np.stack(rows)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4))
-def test_packing_moves_whole_questions_and_changes_nothing_in_them(seed, images):
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([ROOM, 2 * ROOM]))
+def test_packing_moves_whole_questions_and_changes_nothing_in_them(seed, images, room):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, LENGTH + 1, (images, QUESTIONS))
     given_BCQL = rng.integers(1, 100, (images, 4 + len(PLACES), QUESTIONS, LENGTH)).astype(np.int16)
     outside = np.arange(LENGTH) >= lengths[..., None]
     given_BCQL[:, 0][outside] = PAD
     given_BCQL[:, 1:].swapaxes(1, 2).swapaxes(2, 3)[outside] = IGNORED
-    packed = pack(given_BCQL, rng)
+    packed = pack(given_BCQL, rng, room)
+    assert packed.tokens.shape == (images, room)
     for image in range(images):
         kept = packed.owners[image].unique().tolist()
         originals = {given_BCQL[image, :, q, : lengths[image, q]].tobytes() for q in range(QUESTIONS)}
@@ -93,7 +96,7 @@ def test_packing_moves_whole_questions_and_changes_nothing_in_them(seed, images)
             columns = torch.stack(columns)[:, inside]
             assert columns.numpy().astype(np.int16).tobytes() in originals
             assert packed.offsets[image][inside].tolist() == list(range(int(inside.sum())))
-        assert len(kept) > 1 or lengths[image].min() > ROOM
+        assert len(kept) > 1 or lengths[image].min() > room
         assert (packed.tokens[image][packed.owners[image] == 0] == PAD).all()
         for targets in (packed.answers[image], packed.marks[image], *packed.whereabouts[image]):
             assert (targets[packed.owners[image] == 0] == IGNORED).all()
@@ -142,7 +145,7 @@ def test_the_tokens_of_a_cell_are_those_that_its_patches_change(model_and_proces
     family = family_of(model, processor)
     learn, tiled = Lesson(family, processor), Kind.VIDEO in family.kinds
     generator = torch.Generator().manual_seed(0)
-    for material in [STILL, LARGE, MOVING] if tiled else [STILL, LARGE]:
+    for material in [STILL, LARGE, LARGEST, MOVING] if tiled else [STILL, LARGE]:
         blank = torch.zeros_like(features_of(family, material, [0]))
         views, width = blank.shape[1], blank.shape[-1]
         shown, visual, tokens = learn.shown(blank, material)
@@ -165,6 +168,20 @@ def test_the_tokens_of_a_cell_are_those_that_its_patches_change(model_and_proces
             patches = GRID * (1 if views == 1 else material.detail)
             due = ((down * GRID + row, right * GRID + column), cells.shape[1:3])
             assert found == [[frame, *(place * side // patches for place, side in zip(*due, strict=True))]]
+
+
+def test_long_prompts_have_more_questions_and_smaller_batches():
+    """As many tokens a step, within a tenth, whatever is shown."""
+
+    def group(length: int) -> Group:
+        return Group(LARGE, torch.zeros(1), np.zeros(1), np.zeros(0), length)
+
+    assert group(64).room == ROOM and group(LONG + 1).room == 2 * ROOM
+    for length in (20, 140, 300, 700, 1200):
+        one = group(length)
+        assert one.share(32) == 32 or 0.9 < one.share(32) * (length + one.room) / (32 * WHOLE_BATCH) <= 1
+    assert group(140).share(32) == 32
+    assert group(5000).share(2) == 1
 
 
 @torch.no_grad()

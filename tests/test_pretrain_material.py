@@ -77,6 +77,21 @@ def test_another_vocabulary_has_lessons_of_its_own(tmp_path):
     assert np.array_equal(others, tokens + (tokens > EOS))
 
 
+@pytest.mark.parametrize("material", [SCENES, Material("train", 2), Material("train", 4)])
+def test_the_views_of_a_scene_are_its_tiles_and_the_whole(tmp_path, material):
+    """In parts and at once they are the same, and as many as is said."""
+    render_array(tmp_path / f"{material.name}.npy", "train", "train", 0, COUNT, material.size, material.detail)
+    family = load_mllm(PRETRAINED / "mllm/micro-internvl").family
+    seen = features(family, tmp_path, material, COUNT)
+    assert seen.shape[:2] == (COUNT, material.views)
+    views = family.framing(Kind.IMAGE, (material.size,) * 2).pixels(
+        torch.from_numpy(np.array(material.pixels(tmp_path))).permute(0, 3, 1, 2)
+    )
+    layer = family.tower.feature_layer
+    last = family.tower.hidden_states(family.tower.patch_embed(views[-1]), {layer})[layer].detach().numpy()
+    assert np.abs(seen[-1] - last).mean() < 0.02 * np.abs(last).mean()  # bfloat16 and float16
+
+
 def test_the_views_of_a_clip_are_its_frames(tmp_path):
     material = Material("train", frames=2)
     render_array(tmp_path / "train-clips.npy", "train", "train", 0, COUNT, frames=2)

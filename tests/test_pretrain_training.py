@@ -31,8 +31,8 @@ DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=O
 def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     for style in ("train", "bench"):
-        for one in (Material(style), Material(style, 2), Material(style, frames=FRAMES)):
-            count = 2 if one.frames else 8
+        for one in (Material(style), Material(style, 2), Material(style, 4), Material(style, frames=FRAMES)):
+            count = 8 if one.views < FRAMES else 2
             render_array(folder / f"{one.name}.npy", style, "train", 0, count, one.size, one.detail, one.frames)
     return folder
 
@@ -63,8 +63,9 @@ def test_a_siglip_learns_and_a_onevision_learns_behind_it(command, scenes, tmp_p
     start = tower_from_clip("siglip", CLIP).half().state_dict()
     assert learned.keys() == start.keys() and not same(learned, start)
 
-    command(train_mllm, "onevision", "--tower", tower, "--llava", LLAVA, "--scenes", scenes, "--details", 1, 2,
-            "--clips", 2, "--minutes", MOMENT, "--batch", 4, "--device", device, "--output", mllm)  # fmt: skip
+    command(train_mllm, "onevision", "--tower", tower, "--llava", LLAVA, "--scenes", scenes, "--details", 1, 2, 4,
+            "--clips", 2, "--clip-weight", 2, "--minutes", MOMENT, "--batch", 4, "--device", device,
+            "--output", mllm)  # fmt: skip
     found, before = (load_mllm(folder).model.model for folder in (mllm, LLAVA))
     assert same(learned, found.vision_tower.state_dict())  # it was frozen
     projector, start = (one.multi_modal_projector.state_dict() for one in (found, before))

@@ -32,6 +32,7 @@ from components.scenes.moving import Clip, sample_clip
 from components.scenes.questions import LETTERS, Fact, Question, choose_fact, facts, phrase
 from components.scenes.world import FAMILIES, FORMS, STYLES
 from components.vision import Tower, load_tower
+from pipelines.pretrain.micro_models import DETAILS
 
 GOALS = {"all": 0.85, "low": 0.90, "high": 0.90, "cross": 0.75, "attention_auc": 0.70}
 MARGIN = 0.03
@@ -231,7 +232,8 @@ def main() -> None:
     parser.add_argument("mllm", type=Path)
     parser.add_argument("--tower", type=Path, default=Path("pretrained/clip/micro"), help="whose attention guides")
     parser.add_argument("--scenes", type=int, default=500, help="of each style")
-    parser.add_argument("--details", type=int, nargs="+", default=[1], help="of the scenes; 1 is ordinary")
+    details = {"choices": DETAILS, "help": "of the scenes; 1 is ordinary"}
+    parser.add_argument("--details", type=int, nargs="+", default=[1], **details)
     parser.add_argument("--clips", type=int, default=0, help="moving scenes of each style (for an MLLM of videos)")
     parser.add_argument("--split", default="validation")
     parser.add_argument("--output", type=Path, help="where to write what was measured (default: MLLM.metrics.json)")

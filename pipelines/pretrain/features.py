@@ -28,17 +28,20 @@ def features(family: Family, folder: Path, material: Material, count: int) -> np
         return kept[:count]
     kind = Kind.VIDEO if material.frames else Kind.IMAGE
     images, framing = material.pixels(folder), family.framing(kind, (material.size, material.size))
-    tower, layer, found = family.tower, family.tower.feature_layer, []
-    at_once = max((VIEWS_AT_ONCE if device.type == "cpu" else VIEWS_ON_GPU) // max(material.frames, 1), 1)
+    tower, layer, kept = family.tower, family.tower.feature_layer, None
+    at_once = max((VIEWS_AT_ONCE if device.type == "cpu" else VIEWS_ON_GPU) // material.views, 1)
     tower.bf16 = True
-    for start in track(range(0, count, at_once), f"features of {material.name}"):
-        shown = torch.from_numpy(np.array(images[start : min(start + at_once, count)])).to(device)
-        views_PV3hw = framing.pixels(shown.flatten(0, -4).permute(0, 3, 1, 2))  # of pictures: scenes, or frames
-        states = tower.hidden_states(tower.patch_embed(views_PV3hw.flatten(0, 1)), {layer})[layer]
-        found.append(states.unflatten(0, (len(shown), -1)).half().cpu().numpy())
+    with atomic_file(path) as temporary:
+        for start in track(range(0, count, at_once), f"features of {material.name}"):
+            shown = torch.from_numpy(np.array(images[start : min(start + at_once, count)])).to(device)
+            views_PV3hw = framing.pixels(shown.flatten(0, -4).permute(0, 3, 1, 2))  # of pictures: scenes, or frames
+            states = tower.hidden_states(tower.patch_embed(views_PV3hw.flatten(0, 1)), {layer})[layer]
+            found = states.unflatten(0, (len(shown), -1)).half().cpu().numpy()
+            if kept is None:  # on disk at once: many scenes of many views are more than some memories
+                kept = np.lib.format.open_memmap(temporary, "w+", np.float16, (count, *found.shape[1:]))
+            kept[start : start + len(found)] = found
+        del kept
     tower.bf16 = False
-    with atomic_file(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.concatenate(found))
     return np.load(path, mmap_mode="r")
 
 

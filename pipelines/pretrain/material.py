@@ -40,6 +40,11 @@ class Material:
         return NORMAL_SIZE * self.detail
 
     @property
+    def views(self) -> int:
+        """What a model of tiles is shown of one: its tiles and the whole, or its frames."""
+        return self.frames or (1 if self.detail == 1 else self.detail**2 + 1)
+
+    @property
     def name(self) -> str:
         """Of its files."""
         if self.frames:

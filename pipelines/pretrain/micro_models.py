@@ -45,6 +45,8 @@ INTERNVL_TOKENS = {
     "video_token": "<video>",
 }
 MAX_TILES = 16
+DETAILS = range(1, 5)
+"""Of the scenes that they are made for: one of detail 4 is as many tiles as fit."""
 PINPOINTS = [[SIDE * n, SIDE * n] for n in (1, 2, 3, 4)] + [[SIDE, 2 * SIDE], [2 * SIDE, SIDE]]
 TEMPLATE = (
     "{% for message in messages %}{% if message['role'] == 'user' %}USER: {% for part in message['content'] %}"

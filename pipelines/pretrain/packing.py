@@ -11,18 +11,18 @@ import torch
 from pipelines.pretrain.tiles import IGNORED
 from pipelines.pretrain.words import PAD
 
-ROOM = 112  # tokens of questions behind an image: about six of the eight
+ROOM = 112  # tokens of questions behind an image: about six
 
 
 class Packed(NamedTuple):
-    """Questions one behind the other, as many as fit, for a batch of images; int64 (B, ROOM).
+    """Questions one behind the other, as many as fit, for a batch of images; int64 (B, room).
 
     Attributes:
         tokens: of questions and answers; PAD behind the last.
         owners: which question a token belongs to, from 1; 0 for padding.
         offsets: where in its question a token stands.
         answers, marks: targets of the next token, IGNORED where there is none.
-        whereabouts: int64 (B, 6, ROOM); `lessons.PLACES` and the way of the shape that a token names, else IGNORED.
+        whereabouts: int64 (B, 6, room); `lessons.PLACES` and the way of the shape that a token names, else IGNORED.
     """
 
     tokens: torch.Tensor
@@ -33,20 +33,20 @@ class Packed(NamedTuple):
     whereabouts: torch.Tensor
 
 
-def pack(lessons_BCQL: np.ndarray, rng: np.random.Generator) -> Packed:
-    """Lay out the questions of each image in an order of its own; those that do not fit are left out."""
+def pack(lessons_BCQL: np.ndarray, rng: np.random.Generator, room: int = ROOM) -> Packed:
+    """Lay out the questions of each image in an order of its own; those that do not fit `room` are left out."""
     images, columns, questions, length = lessons_BCQL.shape
     order_BQ = rng.permuted(np.tile(np.arange(questions), (images, 1)), axis=1)
     lessons_BCQL = np.take_along_axis(lessons_BCQL, order_BQ[:, None, :, None], 2)
     lengths_BQ = (lessons_BCQL[:, 0] != PAD).sum(-1)
     ends_BQ = lengths_BQ.cumsum(1)
-    inside_BQL = (np.arange(length) < lengths_BQ[..., None]) & (ends_BQ <= ROOM)[..., None]
+    inside_BQL = (np.arange(length) < lengths_BQ[..., None]) & (ends_BQ <= room)[..., None]
     image, question, place = np.nonzero(inside_BQL)
     target = (ends_BQ - lengths_BQ)[image, question] + place
-    laid = np.full((columns, images, ROOM), IGNORED, np.int64)
+    laid = np.full((columns, images, room), IGNORED, np.int64)
     laid[0] = PAD
     laid[:, image, target] = lessons_BCQL[image, :, question, place].T
-    owners, offsets = np.zeros((2, images, ROOM), np.int64)
+    owners, offsets = np.zeros((2, images, room), np.int64)
     owners[image, target], offsets[image, target] = question + 1, place
     tokens, answers, marks, *where = map(torch.from_numpy, laid)
     return Packed(tokens, torch.from_numpy(owners), torch.from_numpy(offsets), answers, marks, torch.stack(where, 1))

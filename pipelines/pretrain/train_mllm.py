@@ -2,7 +2,7 @@
 
     torchrun --nproc-per-node 2 -m pipelines.pretrain.train_mllm --tower pretrained/clip/micro \\
         --output pretrained/mllm/micro-llava
-    python -m pipelines.pretrain.train_mllm internvl --tower data/pretrain/internvit --details 1 2 --clips 1600 \\
+    python -m pipelines.pretrain.train_mllm internvl --tower data/pretrain/internvit --details 1 2 4 --clips 1600 \\
         --llava pretrained/mllm/micro-llava --output data/pretrain/internvl
 
 First the projector alone is aligned with the words' embeddings (LLaVA's first stage), or all begins with what a micro
@@ -15,7 +15,7 @@ what the project measures. Each process has scenes of its own.
 
 import argparse
 import time
-from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -37,34 +37,18 @@ from components.mllm.visual import Kind, Visual
 from components.scenes.world import STYLES
 from pipelines.pretrain.align import align
 from pipelines.pretrain.features import features
+from pipelines.pretrain.groups import Group
 from pipelines.pretrain.lessons import lessons
 from pipelines.pretrain.material import Material, view_labels
-from pipelines.pretrain.micro_models import MODELS
+from pipelines.pretrain.micro_models import DETAILS, MODELS
 from pipelines.pretrain.packing import Packed, pack, packed_mask
-from pipelines.pretrain.running import add_device, learning_rate, means, parsed, save_half
+from pipelines.pretrain.running import add_device, held, learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import GRID, IGNORED
 from pipelines.pretrain.warm_start import start_language, start_projector
 from pipelines.pretrain.whereabouts import WEIGHTS, Whereabouts
 
-QUESTIONS = 8
+QUESTIONS = 16
 FIGURES = ("answer", "marks", *WEIGHTS, "right")
-
-
-@dataclass
-class Group:
-    """Scenes of one style and detail, or clips: what the tower makes of their views, and their lessons."""
-
-    material: Material
-    features_NVTD: Tensor
-    lessons_NCQL: np.ndarray
-    order: np.ndarray
-
-    def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        """The next scenes of an endless shuffled row."""
-        if len(self.order) < count:
-            self.order = np.concatenate([self.order, rng.permutation(len(self.features_NVTD))])
-        picks, self.order = self.order[:count], self.order[count:]
-        return picks
 
 
 class Lesson(nn.Module):
@@ -141,11 +125,11 @@ class Lesson(nn.Module):
         side = round(tokens**0.5)
         if material.frames:
             return at_P[: material.frames * tokens].view(material.frames, side, side, 1)
-        many = material.detail * side
         if isinstance(self.family[0], OneVision):
+            many = isqrt(len(at_P) - tokens)  # of more than nine tiles fewer than they have: they are shrunk
             at_RC = at_P[tokens:].view(many, many + 1)[:, :-1]  # behind the whole, each row with a newline
         elif views > 1:
-            tiles = material.detail, material.detail, side, side
+            many, tiles = material.detail * side, (material.detail, material.detail, side, side)
             at_RC = at_P[: many * many].view(tiles).transpose(1, 2).reshape(many, many)
         else:
             at_RC = at_P.view(side, side)
@@ -173,8 +157,9 @@ def started(args: argparse.Namespace) -> tuple[PreTrainedModel, Any]:
     return model, processor
 
 
-def groups(args: argparse.Namespace, family: Family, processor: Any, accelerator: Accelerator) -> list[Group]:
+def groups(args: argparse.Namespace, lesson: Lesson, accelerator: Accelerator) -> list[Group]:
     """This process's share of the scenes."""
+    family, processor = lesson.family[0], lesson.processor
     wanted = [(Material(style, detail), args.images) for detail in args.details for style in STYLES]
     if args.clips:
         wanted += [(Material(style, frames=FRAMES), args.clips) for style in STYLES]
@@ -183,10 +168,12 @@ def groups(args: argparse.Namespace, family: Family, processor: Any, accelerator
         count = min(most, len(material.pixels(args.scenes)))
         mine = slice(accelerator.process_index, count, accelerator.num_processes)
         with accelerator.local_main_process_first():
-            seen = torch.from_numpy(np.array(features(family, args.scenes, material, count)[mine]))
+            # On disk they stay there: of 512 pixels, and of clips, all are more than a laptop's memory.
+            seen = held(features(family, args.scenes, material, count)[mine], accelerator.device)
             taught = lessons(args.scenes, material, count, QUESTIONS, ids, cores())[mine]
-        seen = seen.to(accelerator.device)  # where it is picked from: a GPU holds all of it
-        found.append(Group(material, seen, taught, np.empty(0, np.int64)))
+        with torch.no_grad():
+            before, _ = lesson.prefix(*lesson.shown(seen[:1].float(), material)[:2])
+        found.append(Group(material, seen, taught, np.empty(0, np.int64), before.shape[1]))
     return found
 
 
@@ -214,27 +201,29 @@ def train(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     model, processor = started(args)
     family = family_of(model.to(accelerator.device), processor)
-    material = groups(args, family, processor, accelerator)
+    lesson = Lesson(family, processor).to(accelerator.device)
+    material = groups(args, lesson, accelerator)
     if args.llava and not args.base:
         start_projector(model, args.llava, material[0].features_NVTD[:200, 0])
     elif not args.base:
         # The same on every rank but for its scenes; the wrapping below then gives all of them the first rank's result.
         aligned(args, family, material, accelerator)
-    lesson = Lesson(family, processor).to(accelerator.device)
     trained = [p for p in lesson.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=args.rate, weight_decay=0.05, betas=(0.9, 0.98))
     lesson, optimizer = accelerator.prepare(lesson, optimizer)
     rng, recent = np.random.default_rng([args.seed, accelerator.process_index]), []
     turns = np.random.default_rng(args.seed)  # every process takes the same kind of scene, so that none waits
+    often = np.array([args.clip_weight if group.material.frames else 1.0 for group in material])
+    often /= often.sum()
     share, step = args.batch // accelerator.num_processes, 0
     began, spent = time.time(), 0.0
     while spent < 1:
-        group = material[int(turns.integers(len(material)))]
-        picks = group.draw(share, rng)
+        group = material[int(turns.choice(len(material), p=often))]
+        picks = group.draw(group.share(share), rng)
         for settings in optimizer.param_groups:
             settings["lr"] = learning_rate(args.rate, spent)
         seen = group.features_NVTD[torch.from_numpy(picks).to(accelerator.device)].float()
-        packed = Packed(*(part.to(accelerator.device) for part in pack(group.lessons_NCQL[picks], rng)))
+        packed = Packed(*(part.to(accelerator.device) for part in pack(group.lessons_NCQL[picks], rng, group.room)))
         loss, figures = lesson(seen, packed, group.material)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
@@ -270,8 +259,9 @@ def main() -> None:
     parser.add_argument("--llava", type=Path, help="begin with what this micro LLaVA knows, and align nothing")
     parser.add_argument("--base", type=Path, help="go on from projector and language model of this folder")
     parser.add_argument("--layers", type=int, default=6, help="of the language model; more than in --llava begin idle")
-    parser.add_argument("--details", type=int, nargs="+", choices=(1, 2), default=[1], help="of scenes, all as often")
-    parser.add_argument("--clips", type=int, default=0, help="moving scenes of each style, at most, as often as others")
+    parser.add_argument("--details", type=int, nargs="+", choices=DETAILS, default=[1], help="of scenes, all as often")
+    parser.add_argument("--clips", type=int, default=0, help="moving scenes of each style, at most")
+    parser.add_argument("--clip-weight", type=float, default=1.0, help="how often clips, scenes of one detail being 1")
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style and detail, at most")
     parser.add_argument("--minutes", type=float, default=90)
     parser.add_argument("--align", type=int, default=600, help="steps of the projector alone, first")
