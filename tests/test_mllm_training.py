@@ -1,5 +1,6 @@
 """Packed questions teach exactly what the same questions teach one at a time, and what the MLLM will be asked."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from components.evaluation.clips import FRAMES
 from components.mllm import load_mllm, see
@@ -17,7 +19,7 @@ from components.scenes.moving import moving_vocabulary
 from components.scenes.questions import draw_questions
 from components.scenes.world import SHAPES
 from pipelines.pretrain.groups import LONG, WHOLE_BATCH, Group
-from pipelines.pretrain.lessons import IGNORED, LENGTH, PLACES, WAYS, draw_clip_questions, lesson, whereabouts
+from pipelines.pretrain.lessons import EASY, IGNORED, LENGTH, PLACES, WAYS, draw_clip_questions, lesson, whereabouts
 from pipelines.pretrain.material import Material
 from pipelines.pretrain.micro_models import MODELS
 from pipelines.pretrain.packing import ROOM, pack
@@ -25,6 +27,7 @@ from pipelines.pretrain.tiles import GRID
 from pipelines.pretrain.train_clip import image_processor
 from pipelines.pretrain.train_mllm import QUESTIONS, Lesson, family_of, save
 from pipelines.pretrain.warm_start import start_language, tower_from_clip
+from pipelines.pretrain.whereabouts import LAYER
 from pipelines.pretrain.words import PAD
 
 CLIP, LLAVA = PRETRAINED / "clip/micro", PRETRAINED / "mllm/micro-llava"
@@ -170,6 +173,15 @@ def test_the_tokens_of_a_cell_are_those_that_its_patches_change(model_and_proces
             assert found == [[frame, *(place * side // patches for place, side in zip(*due, strict=True))]]
 
 
+def test_questions_of_clips_are_of_what_one_frame_does_not_show():
+    """Rarely of what ordinary scenes teach as well; of motion, in all forms."""
+    drawn = [pair for seed in range(400) for pair in drawn_of(MOVING, seed)]
+    easy = np.mean([fact.family in EASY for fact, _ in drawn])
+    assert 0.15 < easy < 0.35  # of three of the six families; evenly it would be one half
+    ways = Counter(question.form for fact, question in drawn if fact.family == "direction")
+    assert min(ways.values()) > 0.25 * ways.total() and len(ways) == 3
+
+
 def test_long_prompts_have_more_questions_and_smaller_batches():
     """As many tokens a step, within a tenth, whatever is shown."""
 
@@ -182,6 +194,29 @@ def test_long_prompts_have_more_questions_and_smaller_batches():
         assert one.share(32) == 32 or 0.9 < one.share(32) * (length + one.room) / (32 * WHOLE_BATCH) <= 1
     assert group(140).share(32) == 32
     assert group(5000).share(2) == 1
+
+
+@torch.no_grad()
+def test_marks_are_asked_for_while_later_words_can_use_them(model_and_processor):
+    """A question mark's two layers before the last but one, an option's one later; nothing else counts."""
+    model, processor = model_and_processor
+    learn = Lesson(family_of(model, processor), processor)
+    packed = pack(lessons_of(STILL, [3, 4], processor), np.random.default_rng(0))
+    asked = packed.tokens == processor.tokenizer.convert_tokens_to_ids("?")
+    marked = packed.marks != IGNORED
+    width = model.config.text_config.hidden_size
+    states = [torch.randn(2, 5 + ROOM, width, generator=torch.Generator().manual_seed(n)) for n in range(LAYER + 5)]
+
+    def loss(layer: int | None = None, changed: torch.Tensor = marked) -> float:
+        given = [state.clone() for state in states]
+        if layer is not None:
+            given[layer][:, 5:][changed] = torch.randn(int(changed.sum()), width)
+        return float(learn.early(BaseModelOutputWithPast(hidden_states=tuple(given)), packed, marked))
+
+    for layer in range(LAYER + 5):
+        assert (loss(layer, marked & asked) != loss()) == (layer == LAYER + 2)
+        assert (loss(layer, marked & ~asked) != loss()) == (layer == LAYER + 3)
+        assert loss(layer, ~marked) == loss()
 
 
 @torch.no_grad()

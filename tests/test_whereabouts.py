@@ -60,17 +60,17 @@ def known(*way: int) -> torch.Tensor:
 
 
 def test_states_are_read_where_the_model_can_use_them():
-    """Each loss changes with what it reads, and with nothing else."""
+    """Each loss changes with what it reads, and with nothing else: what a word knows is read at once, or too late."""
     torch.manual_seed(0)
     losses, word = Whereabouts(WIDTH), BEFORE + 2
     given = read(torch.Generator().manual_seed(1))
     before = losses(given, known(1), CELLS)
-    for name, (layer, token) in {"cells": (LAYER, 5), "places": (LAYER + 1, word), "ways": (LAYER + 2, word)}.items():
+    for names, layer, token in ((["cells"], LAYER, 5), (["places", "ways"], LAYER + 1, word), ([], LAYER + 2, word)):
         states = [state.clone() for state in given.hidden_states]
         states[layer][0, token] += torch.randn(WIDTH, generator=torch.Generator().manual_seed(2))
         changed = BaseModelOutputWithPast(states[-1], hidden_states=tuple(states), attentions=given.attentions)
         differs = losses(changed, known(1), CELLS) != before
-        assert [one for one, changed in zip(WEIGHTS, differs, strict=True) if changed] == [name]
+        assert [one for one, changed in zip(WEIGHTS, differs, strict=True) if changed] == names
 
 
 def test_cells_and_places_are_learned():

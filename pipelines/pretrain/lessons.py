@@ -80,13 +80,21 @@ def lesson(
     return tokens, answers, marks, *where
 
 
+EASY = {"background": 0.25, "scene": 0.25, "colour": 0.5}
+"""How often families are asked about that any one frame answers, as ordinary scenes do; the others 1."""
+
+
 def draw_clip_questions(clip: Clip, rng: np.random.Generator, count: int) -> list[tuple[Fact, Question]]:
-    """Questions of a clip to learn from: families, values and forms evenly; yes or no also as options, as Video-MME."""
+    """Questions of a clip to learn from: values and forms evenly, families by `EASY`.
+
+    Yes or no is also asked as options, as in Video-MME.
+    """
     grouped: dict[str, list[Fact]] = {}
     for fact in moving.facts(clip):
         grouped.setdefault(fact.family, []).append(fact)
-    drawn = []
-    for family in rng.choice(sorted(grouped), size=count):
+    families, drawn = sorted(grouped), []
+    often = np.array([EASY.get(family, 1.0) for family in families])
+    for family in rng.choice(families, size=count, p=often / often.sum()):
         fact = choose_fact(grouped[family], rng)
         form = str(rng.choice(["short", "yesno", "choice"]))
         drawn.append((fact, moving.choice(fact, rng) if form == "choice" else moving.ask(fact, form, rng)))

@@ -26,6 +26,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from components.cores import cores
 from components.evaluation.clips import FRAMES
@@ -45,10 +46,10 @@ from pipelines.pretrain.packing import Packed, pack, packed_mask
 from pipelines.pretrain.running import add_device, held, learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import GRID, IGNORED
 from pipelines.pretrain.warm_start import start_language, start_projector
-from pipelines.pretrain.whereabouts import WEIGHTS, Whereabouts
+from pipelines.pretrain.whereabouts import LAYER, WEIGHTS, Whereabouts
 
 QUESTIONS = 16
-FIGURES = ("answer", "marks", *WEIGHTS, "right")
+FIGURES = ("answer", "marks", "early", *WEIGHTS, "right")
 
 
 class Lesson(nn.Module):
@@ -61,7 +62,7 @@ class Lesson(nn.Module):
         config = family.model.config
         self.whereabouts = Whereabouts(config.text_config.hidden_size)
         self.prompts = Prompts(processor, config.image_token_id, getattr(config, "video_token_id", None))
-        self.asked = processor.tokenizer.convert_tokens_to_ids("ASSISTANT:")
+        self.asked, self.mark = processor.tokenizer.convert_tokens_to_ids(["ASSISTANT:", "?"])
 
     def prefix(self, shown_BPE: Tensor, visual: Visual) -> tuple[Tensor, Tensor]:
         """What stands before a question, (B, S, E): the prompt's head with the image or the frames in it.
@@ -107,14 +108,29 @@ class Lesson(nn.Module):
         scores = model.lm_head(hidden[asked]).float()
         answer_loss = F.cross_entropy(scores, packed.answers[asked])
         mark_loss = F.cross_entropy(model.lm_head(hidden[marked]).float(), packed.marks[marked])
+        early_loss = self.early(read, packed, marked)
         cells_Frck = self.cells(at_P, tokens, features_BVTD.shape[1], material)
         where = self.whereabouts(read, packed.whereabouts, cells_Frck)
         first = torch.arange(count, device=asked.device)[:, None] * (QUESTIONS + 1)
         question = (packed.owners + first)[asked]
         wrong = torch.bincount(question[scores.argmax(-1) != packed.answers[asked]], minlength=int(question.max()) + 1)
         right = (wrong[question.unique()] == 0).float().mean()
-        loss = answer_loss + 0.5 * mark_loss + (where * where.new_tensor(list(WEIGHTS.values()))).sum()
-        return loss, torch.stack([answer_loss, mark_loss, *where, right]).detach()
+        loss = answer_loss + 0.5 * (mark_loss + early_loss)
+        loss = loss + (where * where.new_tensor(list(WEIGHTS.values()))).sum()
+        return loss, torch.stack([answer_loss, mark_loss, early_loss, *where, right]).detach()
+
+    def early(self, read: BaseModelOutputWithPast, packed: Packed, marked: Tensor) -> Tensor:
+        """The loss of marks that are known too late for the words behind them.
+
+        What a question mark knows after the last layer no option can be compared with, and what an option knows then
+        the answer cannot ask for: so the way of a shape was known and named, but no claim or option about it was
+        judged. The question mark has to know after the layer behind that of the places, the options after the next.
+        """
+        states = read.hidden_states
+        length, asks = packed.tokens.shape[1], (packed.tokens == self.mark)[marked][:, None]
+        soon, next_ = (states[LAYER + later][:, -length:][marked] for later in (2, 3))
+        known = self.model.model.language_model.norm(torch.where(asks, soon, next_))
+        return F.cross_entropy(self.model.lm_head(known).float(), packed.marks[marked])
 
     def cells(self, at_P: Tensor, tokens: int, views: int, material: Material) -> Tensor:
         """Where in the prompt the k tokens of every cell of every frame or of the image stand: int64 (F, r, c, k).

@@ -3,8 +3,9 @@
 Which way something moves, what came first and on which side something is are answers about two places. From answers
 alone a small model learns neither places nor comparing. So it is told both steps to a place: the tokens of an image
 must know where in it and in which frame they are, and the word that names a shape must look, with one head, at where
-that is first, with another at where it is last, know both places after that layer, and which way it moves after the
-next: early enough for the words behind it to ask. What reads the states for this is thrown away after training.
+that is first, with another at where it is last, and know after that layer both places and which way it moves: early
+enough for the question mark to ask, for options to be compared with that, and for the answer to ask these. What reads
+the states for this is thrown away after training.
 """
 
 import torch
@@ -45,12 +46,13 @@ class Whereabouts(nn.Module):
         length, named_BL = where_B6L.shape[-1], where_B6L[:, 0] != IGNORED
         places_N5, ways_N1 = where_B6L.transpose(1, 2)[named_BL].split([len(PLACES), 1], -1)
         looked_B2LS = read.attentions[LAYER][:, :2, -length:]
+        known_NE = self.norm(read.hidden_states[LAYER + 1][:, -length:][named_BL])
         return torch.stack(
             [
                 self._cells(read.hidden_states[LAYER][:, cells_Frck]),
                 looking(looked_B2LS.transpose(1, 2)[named_BL], places_N5, cells_Frck),
-                _read(self.place(self.norm(read.hidden_states[LAYER + 1][:, -length:][named_BL])), places_N5, PLACES),
-                _read(self.way(self.norm(read.hidden_states[LAYER + 2][:, -length:][named_BL])), ways_N1, _WAY),
+                _read(self.place(known_NE), places_N5, PLACES),
+                _read(self.way(known_NE), ways_N1, _WAY),
             ]
         )
 
