@@ -18,16 +18,17 @@ from components.scenes import Scene, render
 from components.scenes.moving import moving_vocabulary
 from components.scenes.questions import draw_questions
 from components.scenes.world import SHAPES
+from pipelines.pretrain import attention
 from pipelines.pretrain.groups import LONG, WHOLE_BATCH, Group
 from pipelines.pretrain.lessons import EASY, IGNORED, LENGTH, PLACES, WAYS, draw_clip_questions, lesson, whereabouts
 from pipelines.pretrain.material import Material
 from pipelines.pretrain.micro_models import MODELS
-from pipelines.pretrain.packing import ROOM, pack
+from pipelines.pretrain.packing import ROOM, pack, packed_mask
 from pipelines.pretrain.tiles import GRID
 from pipelines.pretrain.train_clip import image_processor
 from pipelines.pretrain.train_mllm import QUESTIONS, Lesson, family_of, save
 from pipelines.pretrain.warm_start import start_language, tower_from_clip
-from pipelines.pretrain.whereabouts import LAYER
+from pipelines.pretrain.whereabouts import HEADS, LAYER
 from pipelines.pretrain.words import PAD
 
 CLIP, LLAVA = PRETRAINED / "clip/micro", PRETRAINED / "mllm/micro-llava"
@@ -171,6 +172,32 @@ def test_the_tokens_of_a_cell_are_those_that_its_patches_change(model_and_proces
             patches = GRID * (1 if views == 1 else material.detail)
             due = ((down * GRID + row, right * GRID + column), cells.shape[1:3])
             assert found == [[frame, *(place * side // patches for place, side in zip(*due, strict=True))]]
+
+
+@torch.no_grad()
+def test_attention_of_packed_questions_is_that_of_transformers(model_and_processor):
+    """The states of every layer, and what two heads of one layer look at."""
+    model, processor = model_and_processor
+    Lesson(family_of(model, processor), processor)  # which sets it
+    language = model.model.language_model
+    packed, before = pack(lessons_of(STILL, [3, 4], processor), np.random.default_rng(0)), 9
+    mask, positions = packed_mask(packed, before)
+    told = {"attention_mask": mask, "position_ids": positions, "use_cache": False, "questions": ROOM}
+    told |= {"output_attentions": True, "output_hidden_states": True}
+    prefix = torch.randn(2, before, model.config.text_config.hidden_size, generator=torch.Generator().manual_seed(0))
+    told["inputs_embeds"] = torch.cat([prefix, model.get_input_embeddings()(packed.tokens)], 1)
+    found = language(**told)
+    language.set_attn_implementation("eager")
+    due = language(**told)
+    attention.use(language, LAYER, HEADS)
+    assert len(found.attentions) == len(due.attentions)
+    inside = torch.cat([torch.ones(2, before, dtype=torch.bool), packed.owners > 0], 1)  # padding asks nothing
+    for one, other in zip(found.hidden_states, due.hidden_states, strict=True):
+        torch.testing.assert_close(one[inside], other[inside], atol=1e-4, rtol=1e-4)
+    looked, all_looked = found.attentions[LAYER], due.attentions[LAYER]
+    asked = packed.owners > 0
+    for head in range(HEADS):
+        torch.testing.assert_close(looked[:, head][asked], all_looked[:, head, before:][asked], atol=1e-5, rtol=1e-4)
 
 
 def test_questions_of_clips_are_of_what_one_frame_does_not_show():

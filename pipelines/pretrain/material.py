@@ -41,7 +41,10 @@ class Material:
 
     @property
     def views(self) -> int:
-        """What a model of tiles is shown of one: its tiles and the whole, or its frames."""
+        """What a model of tiles is shown of one: its tiles and the whole, if it has several, or its frames.
+
+        LLaVA-OneVision is shown the whole of an ordinary one as well.
+        """
         return self.frames or (1 if self.detail == 1 else self.detail**2 + 1)
 
     @property

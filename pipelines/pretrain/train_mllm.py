@@ -36,6 +36,7 @@ from components.mllm.onevision import OneVision
 from components.mllm.prompts import Prompts
 from components.mllm.visual import Kind, Visual
 from components.scenes.world import STYLES
+from pipelines.pretrain import attention
 from pipelines.pretrain.align import align
 from pipelines.pretrain.features import features
 from pipelines.pretrain.groups import Group
@@ -46,7 +47,7 @@ from pipelines.pretrain.packing import Packed, pack, packed_mask
 from pipelines.pretrain.running import add_device, held, learning_rate, means, parsed, save_half
 from pipelines.pretrain.tiles import GRID, IGNORED
 from pipelines.pretrain.warm_start import start_language, start_projector
-from pipelines.pretrain.whereabouts import LAYER, WEIGHTS, Whereabouts
+from pipelines.pretrain.whereabouts import HEADS, LAYER, WEIGHTS, Whereabouts
 
 QUESTIONS = 16
 FIGURES = ("answer", "marks", "early", *WEIGHTS, "right")
@@ -60,6 +61,7 @@ class Lesson(nn.Module):
         self.model = family.model
         self.family, self.processor = [family], processor  # in a list: a family is no module, and holds the model
         config = family.model.config
+        attention.use(self.model.model.language_model, LAYER, HEADS)
         self.whereabouts = Whereabouts(config.text_config.hidden_size)
         self.prompts = Prompts(processor, config.image_token_id, getattr(config, "video_token_id", None))
         self.asked, self.mark = processor.tokenizer.convert_tokens_to_ids(["ASSISTANT:", "?"])
@@ -102,6 +104,7 @@ class Lesson(nn.Module):
             use_cache=False,
             output_attentions=True,
             output_hidden_states=True,
+            questions=packed.tokens.shape[1],
         )
         hidden = read.last_hidden_state[:, prefix.shape[1] :]
         asked, marked = packed.answers != IGNORED, packed.marks != IGNORED

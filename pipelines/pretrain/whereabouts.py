@@ -17,8 +17,8 @@ from components.evaluation.clips import FRAMES
 from pipelines.pretrain.lessons import PLACES, WAYS
 from pipelines.pretrain.tiles import GRID, IGNORED
 
-LAYER = 2
-"""Of the language model, counted from 0: its first two heads look."""
+LAYER, HEADS = 2, 2
+"""Of the language model, counted from 0: so many of its first heads look."""
 WEIGHTS = {"cells": 0.5, "looking": 0.5, "places": 1.0, "ways": 1.0}
 """The losses' names and weights, beside that of the answers, which is 1."""
 _WAY = {"way": len(WAYS)}
@@ -45,7 +45,7 @@ class Whereabouts(nn.Module):
         """
         length, named_BL = where_B6L.shape[-1], where_B6L[:, 0] != IGNORED
         places_N5, ways_N1 = where_B6L.transpose(1, 2)[named_BL].split([len(PLACES), 1], -1)
-        looked_B2LS = read.attentions[LAYER][:, :2, -length:]
+        looked_B2LS = read.attentions[LAYER][:, :HEADS, -length:]
         known_NE = self.norm(read.hidden_states[LAYER + 1][:, -length:][named_BL])
         return torch.stack(
             [
