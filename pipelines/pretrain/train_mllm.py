@@ -250,16 +250,17 @@ def train(args: argparse.Namespace) -> None:
         optimizer.zero_grad(set_to_none=True)
         recent.append((figures, group.material.name))
         step += 1
+        minutes = (time.time() - began) / 60
         # All ranks must take one view of the clock, or their learning rates and so their weights would part.
-        share_spent = torch.tensor((time.time() - began) / 60 / args.minutes, device=accelerator.device)
-        spent = float(broadcast(share_spent))
+        share_spent = torch.tensor(minutes / args.minutes, device=accelerator.device)
+        spent = step / args.steps if args.steps else float(broadcast(share_spent))
         if accelerator.is_main_process and (step % 50 == 0 or spent >= 1):
             said = f"step {step}"
             for name in sorted({name for _, name in recent}):
                 of_it = [figures for figures, shown in recent if shown == name]
                 said += f", {name}: {means(FIGURES, of_it)}"
             recent = []
-            print(f"{said}, {spent * args.minutes:.1f} min", flush=True)
+            print(f"{said}, {minutes:.1f} min", flush=True)
         if accelerator.is_main_process and (step % 100 == 0 or spent >= 1):
             save(model, processor, args.output)
     accelerator.end_training()
@@ -283,6 +284,7 @@ def main() -> None:
     parser.add_argument("--clip-weight", type=float, default=1.0, help="how often clips, scenes of one detail being 1")
     parser.add_argument("--images", type=int, default=40000, help="scenes of each style and detail, at most")
     parser.add_argument("--minutes", type=float, default=90)
+    parser.add_argument("--steps", type=int, help="so many, however long they take (a machine with other work)")
     parser.add_argument("--align", type=int, default=600, help="steps of the projector alone, first")
     parser.add_argument("--batch", type=int, default=32, help="images of all processes, about six questions each")
     add_device(parser)
