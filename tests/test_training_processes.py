@@ -2,9 +2,11 @@
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +26,13 @@ STEPS, EVERY, KILLED_AT = 6, 2, 3
 
 
 class Seen(Toy):
-    """Examples that write down which were asked for, by this process."""
+    """Examples that write down which were asked for, by this process, and may take their time."""
 
-    def __init__(self, file: Path):
-        self.file = file
+    def __init__(self, file: Path, seconds: float = 0.0):
+        self.file, self.seconds = file, seconds
 
     def batch(self, epoch: int, examples: np.ndarray) -> dict[str, torch.Tensor]:
+        time.sleep(self.seconds)
         with self.file.open("a") as file:
             file.write(json.dumps([epoch, [int(number) for number in examples]]) + "\n")
         return super().batch(epoch, examples)
@@ -49,7 +52,7 @@ class Killed(Recorder):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def learn(folder: Path, learning_rate: float = 3e-3, dies: bool = False) -> None:
+def learn(folder: Path, learning_rate: float = 3e-3, dies: bool = False, seconds: float = 0.0) -> None:
     """Train in this process, or this process's part; the first one writes what was learned."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -62,7 +65,8 @@ def learn(folder: Path, learning_rate: float = 3e-3, dies: bool = False) -> None
         low = low_loss(batch["patches"], torch.zeros(1), model(noisy, batch["quality_map"]))
         return low, {"low": low}
 
-    examples = Seen(folder / f"seen-{rank}")
+    (folder / f"pid-{rank}").write_text(str(os.getpid()))
+    examples = Seen(folder / f"seen-{rank}", seconds)
     last = train(adapter, loss, examples, schedule, checkpoint=folder / "checkpoint", every=EVERY, log=log)
     here = accelerator()
     if here.is_main_process:
@@ -116,7 +120,7 @@ def test_the_first_process_alone_writes_and_tells(shared):
     _, said = result(shared / "shared")
     assert said["told"] == list(range(STEPS))
     names = sorted(path.name for path in (shared / "shared").iterdir())
-    assert names == ["adapter", "checkpoint", "said.json", "seen-0", "seen-1"]
+    assert names == ["adapter", "checkpoint", "pid-0", "pid-1", "said.json", "seen-0", "seen-1"]
 
 
 def test_a_process_that_dies_costs_nothing_but_time(shared, injected):
@@ -216,14 +220,14 @@ from components import processes
 from tests.test_training_processes import learn
 
 processes.join()
-learn(Path(sys.argv[1]), 3e-3, True)
+learn(Path(sys.argv[1]), dies=sys.argv[2] == "itself", seconds=float(sys.argv[3]))
 """
+_LAUNCHES = "import sys; from components.processes import launch; launch(2, sys.argv[1:])"
 
 
 def test_a_process_that_dies_as_steps_start_them_costs_nothing_but_time(shared, tmp_path, injected, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    code = "import sys; from components.processes import launch; launch(2, sys.argv[1:])"
-    command = [sys.executable, "-c", code, "-c", _LEARNS, str(tmp_path)]
+    command = [sys.executable, "-c", _LAUNCHES, "-c", _LEARNS, str(tmp_path), "itself", "0"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "killed").exists() and "was killed (signal 9); all go on from the last" in done.stderr
@@ -231,6 +235,27 @@ def test_a_process_that_dies_as_steps_start_them_costs_nothing_but_time(shared, 
     undisturbed, _ = result(shared / "shared")
     survived, said = result(tmp_path)
     assert said["told"] == list(range(EVERY, STEPS))
+    assert all(torch.equal(undisturbed[name], survived[name]) for name in undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(4))
+def test_a_process_that_is_killed_at_a_random_moment(shared, tmp_path, injected, monkeypatch, seed):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    chance, slow = random.Random(seed), 0.5
+    command = [sys.executable, "-c", _LAUNCHES, "-c", _LEARNS, str(tmp_path), "nobody", str(slow)]
+    with open(tmp_path / "err", "w") as said:
+        training = subprocess.Popen(command, cwd=ROOT, stderr=said)
+    while not all((tmp_path / f"seen-{rank}").exists() for rank in range(2)):  # its first batch is there
+        assert training.poll() is None, (tmp_path / "err").read_text()
+        time.sleep(0.05)
+    time.sleep(chance.uniform(0, 0.8 * slow * (STEPS - 1)))  # the batches to come take longer than that
+    os.kill(int((tmp_path / f"pid-{chance.randrange(2)}").read_text()), signal.SIGKILL)
+    assert training.wait(300) == 0, (tmp_path / "err").read_text()
+    injected("rank")
+    assert "was killed (signal 9); all go on from the last" in (tmp_path / "err").read_text()
+    undisturbed, _ = result(shared / "shared")
+    survived, _ = result(tmp_path)
     assert all(torch.equal(undisturbed[name], survived[name]) for name in undisturbed)
 
 
@@ -259,8 +284,7 @@ def test_processes_of_one_machine_are_deaf_to_the_network(tmp_path, monkeypatch)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     (tmp_path / "listens.py").write_text(_LISTENS)
     before = dict(os.environ)
-    code = "import sys; from components.processes import launch; launch(2, sys.argv[1:])"
-    command = [sys.executable, "-c", code, str(tmp_path / "listens.py"), str(tmp_path / "found.json")]
+    command = [sys.executable, "-c", _LAUNCHES, str(tmp_path / "listens.py"), str(tmp_path / "found.json")]
     subprocess.run(command, check=True, env=before, capture_output=True, timeout=300)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["family"] >= 4 and found["total"] == 2.0

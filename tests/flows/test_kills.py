@@ -81,6 +81,32 @@ def kill_while_joint_runs(project, what, injected):
         process.kill()
 
 
+def kill_at_a_random_moment(project, seed, kind, injected):
+    """Kill all processes of one kind some time after `joint` has begun, and let the same command finish the work."""
+    wait = random.Random(seed).uniform(0, 20)
+    print(f"{kind} is killed {wait:.1f} s after joint has begun")
+    hold_joint(project)
+    process = start_demo(project)
+    try:
+        await_joint(project, process)
+        time.sleep(wait)
+        assert process.poll() is None
+        marked = [] if kind in ("demo", "stage") else processes.marked(project, kind)
+        victims = {"demo": [psutil.Process(process.pid)], "stage": stage_processes(project)}.get(kind, marked)
+        assert victims
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+        injected(kind)
+        (project.parent / "hold").unlink()
+        ended(process)
+    finally:
+        process.kill()
+    again = ended(start_demo(project))
+    assert again.code == 0, again.out + again.err
+    assert stage_processes(project) == []
+
+
 def await_joint(project, run):
     """Wait until the demo (a process) or flow (a future) that is `run` has `joint` at work."""
     flow, deadline = isinstance(run, Future), time.monotonic() + 300
@@ -213,28 +239,7 @@ def test_a_demo_that_was_killed_leaves_nothing_to_the_next(running, setting, tmp
 def test_a_kill_of_anything_at_a_random_moment(running, setting, tmp_path, injected, seed, kind):
     services.up(running)
     setting(100 + seed)
-    wait = random.Random(seed).uniform(0, 20)
-    print(f"{kind} is killed {wait:.1f} s after joint has begun")
-    hold_joint(running)
-    process = start_demo(running)
-    try:
-        await_joint(running, process)
-        time.sleep(wait)
-        assert process.poll() is None
-        marked = [] if kind in ("demo", "stage") else processes.marked(running, kind)
-        victims = {"demo": [psutil.Process(process.pid)], "stage": stage_processes(running)}.get(kind, marked)
-        assert victims
-        for victim in victims:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                victim.kill()
-        injected(kind)
-        (running.parent / "hold").unlink()
-        ended(process)
-    finally:
-        process.kill()
-    again = ended(start_demo(running))
-    assert again.code == 0, again.out + again.err
-    assert stage_processes(running) == []
+    kill_at_a_random_moment(running, seed, kind, injected)
     check(running, tmp_path)
 
 

@@ -9,6 +9,7 @@ from tests.flows.test_kills import (
     KILL,
     check,
     finish,
+    kill_at_a_random_moment,
     kill_service,
     kill_while_joint_runs,
     setting,  # noqa: F401 - a fixture
@@ -40,5 +41,14 @@ def test_the_database_and_the_store_are_killed(on_stores, setting, tmp_path, mon
         assert services.status(on_stores)[name]["state"] in ("dead", "stopped")
     finish(on_stores)
     assert ledger(on_stores) == ["joint", "report"]
+    assert {one["state"] for one in services.status(on_stores).values()} == {"running"}
+    check(on_stores, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("seed", "kind"), enumerate(["postgres", "s3"], start=10))
+def test_either_is_killed_at_a_random_moment(on_stores, setting, tmp_path, injected, seed, kind):  # noqa: F811
+    setting(100 + seed)
+    kill_at_a_random_moment(on_stores, seed, kind, injected)
     assert {one["state"] for one in services.status(on_stores).values()} == {"running"}
     check(on_stores, tmp_path)
