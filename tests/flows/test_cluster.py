@@ -2,7 +2,8 @@
 
 A server (PostgreSQL, S3, Prefect, MLflow, and the driver of the flow), a worker without and two with a "GPU", each with
 a clone of its own. The flow must end with the numbers of a plain `dvc repro` of the same settings, no stage may run
-twice but the one that was interrupted, and a second clone must get everything from the DVC remote.
+twice but the one that was interrupted, and a second clone must get everything from the DVC remote. Then two of the
+machines that are left pack a data set together.
 """
 
 import os
@@ -17,9 +18,10 @@ import pytest
 import yaml
 
 from components.config import override, read_yaml
-from components.files import read_json
+from components.files import read_json, sha256_tree
 from components.paths import ROOT
 from tests.machines import Machine, machines, refused
+from tests.pictures import noise
 from tests.pipeline_project import git
 
 pytestmark = pytest.mark.cluster
@@ -196,6 +198,53 @@ def test_prefect_tells_the_truth_afterwards(cluster):
     assert said.split().count("CRASHED") == 1  # the attempt that lost its machine
 
 
+@pytest.fixture(scope="module")
+def two_packers(cluster) -> list[str]:
+    """The machines with workers for what needs no GPU: one more than before, on a machine that is left."""
+    deadline = time.monotonic() + 120
+
+    def waited() -> None:
+        assert time.monotonic() < deadline, logs(cluster)
+        time.sleep(1)
+
+    while not (left := [name for name in GPUS if cluster[name].processes()]):
+        waited()
+    name = f"{left[0]}-cpu"
+    cluster[left[0]].start("packer.log", PYTHON, "-m", "flows.workers", "--pools", "cluster-cpu", "--name", name)
+    while name not in cluster["server"].run(PYTHON, "-c", _WORKERS):
+        waited()
+    return ["cpu-1", left[0]]
+
+
+@pytest.mark.parametrize("kind", ["folder", "store"])
+def test_machines_share_the_packing_of_a_data_set(cluster, two_packers, tmp_path_factory, kind):
+    server, disk = cluster["server"], tmp_path_factory.mktemp(f"disk-{kind}")  # which all of them mount
+    photos, out, alone = disk / "photos", disk / "shards", disk / "alone"
+    photos.mkdir()
+    for number in range(200):
+        noise(number, 96, 64).save(photos / f"{number}.png")
+    source = str(photos)
+    if kind == "store":
+        source = "s3://cotam/photos"
+        server.run(PYTHON, "-c", _UPLOAD, source, str(photos))
+    asked = {"source": source, "out": str(out), "parts": 4}
+    given = [word for name, value in asked.items() for word in ("--param", f"{name}={value}")]
+    server.run(PYTHON, "-m", "prefect", "deployment", "run", "shard-dataset/cluster", "--watch", *given)
+    shared = {name: parts_made(cluster[name], source) for name in two_packers}
+    say(f"parts of {source}: {shared}")
+    assert sorted(part for parts in shared.values() for part in parts) == [1, 2, 3, 4]
+    assert all(shared.values())  # neither was idle
+    assert read_json(out / "manifest.json")["images"] == 200
+    server.run(PYTHON, "-m", "components.cli", "shard", source, "-o", str(alone), "--parts", "4")
+    assert sha256_tree(out) == sha256_tree(alone)
+
+
+def parts_made(machine: Machine, source: str) -> list[int]:
+    """Which parts of `source` a machine's workers have begun, as their logs say; as often as they have."""
+    logs = " ".join(log.read_text(errors="replace") for log in machine.outside.glob("*.log"))
+    return [int(part) for part in re.findall(rf"Beginning \w+ run 'part (\d) of 4, {re.escape(source)}'", logs)]
+
+
 def test_nobody_gets_in_without_the_password(cluster):
     server = cluster["server"].address
     said = cluster["cpu-1"].run(PYTHON, "-c", _KNOCK, server).split()
@@ -219,6 +268,23 @@ try:
     socket.create_connection((server, 5433), 5)
 except ConnectionRefusedError:
     print("postgres=refused")
+"""
+
+_WORKERS = """
+from prefect.client.orchestration import get_client
+with get_client(sync_client=True) as client:
+    for worker in client.read_workers_for_work_pool("cluster-cpu"):
+        print(worker.name)
+"""
+
+_UPLOAD = """
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+import boto3
+where = urlsplit(sys.argv[1])
+for path in Path(sys.argv[2]).iterdir():
+    boto3.client("s3").upload_file(str(path), where.netloc, f"{where.path[1:]}/{path.name}")
 """
 
 _CHAMPION = """
