@@ -165,6 +165,22 @@ def _config(**changes):
     return change
 
 
+def _edited(file, *keys, **given):
+    """A file without the value at these keys, or with another `value`."""
+
+    def change(copy):
+        told = json.loads((copy / file).read_text())
+        section = told
+        for key in keys[:-1]:
+            section = section[key]
+        del section[keys[-1]]
+        if given:
+            section[keys[-1]] = given["value"]
+        (copy / file).write_text(json.dumps(told))
+
+    return change
+
+
 def _without_a_layer(copy):
     for file in copy.glob("*.safetensors"):
         tensors = load_file(file)
@@ -199,8 +215,33 @@ def _other_tokenizer(copy):
         (_no_files("tokenizer.model"), r"tokenizer\.model does not exist"),
         (_other_tokenizer, "cuts text in a way that is not known"),
         (lambda copy: (copy / "tokenizer.model").write_bytes(b"x"), "is no sentencepiece model"),
+        (_edited("config.json", "min_dynamic_patch"), r"config\.json does not say its min_dynamic_patch; fetch it"),
+        (_edited("config.json", "vision_config"), r"config\.json does not say its vision_config; fetch it again"),
+        (_edited("config.json", "vision_config", value=None), r"config\.json is not as transformers [\d.]+ reads it"),
+        (_edited("config.json", "vision_config", "hidden_size", value="x"), r"is not as .* reads it \(.*hidden_size"),
+        (_edited("config.json", "llm_config", "hidden_size"), r"config\.json does not say its hidden_size; fetch"),
+        (_edited("config.json", "llm_config", "vocab_size", value="x"), r"is not as .* reads it \(.*vocab_size"),
+        (_edited("config.json", "llm_config", "vocab_size", value=-3), r"cannot build what .*config\.json describes"),
+        (_edited("preprocessor_config.json", "image_mean"), r"preprocessor_config\.json does not say its image_mean"),
+        (_edited("preprocessor_config.json", "image_std", value="x"), r"preprocessor_config\.json is not as .* reads"),
+        (_edited("tokenizer_config.json", "added_tokens_decoder", value=[1]), r"tokenizer_config\.json is not as"),
+        (_edited("tokenizer_config.json", "added_tokens_decoder", "0", "content"), "does not say its content; fetch"),
     ],
 )
 def test_what_is_wrong_is_said(folder, tmp_path, change, message):
     with pytest.raises(CotamError, match=message):
         load_mllm(_changed(folder, tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_edited("config.json", "vision_config", "hidden_size", value="x"), r"is not as .* reads it \(.*hidden_size"),
+        (_edited("config.json", "vision_config", "patch_size"), r"config\.json does not say its patch_size; fetch it"),
+        (_edited("config.json", "select_layer", value="x"), "No tower can be built .*; fetch both again"),
+        (_edited("preprocessor_config.json", "image_mean", value=None), "No tower can be built .*; fetch both again"),
+    ],
+)
+def test_what_is_wrong_with_its_tower_alone_is_said(folder, tmp_path, change, message):
+    with pytest.raises(CotamError, match=message):
+        load_tower(_changed(folder, tmp_path, change))

@@ -20,6 +20,7 @@ from transformers.tokenization_utils_sentencepiece import SentencePieceExtractor
 from components.errors import CotamError
 from components.files import read_json
 from components.mllm.internvl2_weights import tokens_per_tile
+from components.vision.told import as_told_by
 
 NAMED = {
     "start_image_token": "<img>",
@@ -52,11 +53,10 @@ def published_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     Raises:
         CotamError: a file is missing or damaged, or the tokens that InternVL adds are not there.
     """
-    told = read_json(folder / "tokenizer_config.json")
+    told, added = _added(folder / "tokenizer_config.json")
     pieces, merges, prefix, probe = _sentencepiece(folder / "tokenizer.model")
-    added = {int(number): entry for number, entry in told.get("added_tokens_decoder", {}).items()}
     # Some stand in the place of a piece that was kept free for them.
-    names = [added[number]["content"] if number in added else piece for number, piece in enumerate(pieces)]
+    names = [added[number].content if number in added else piece for number, piece in enumerate(pieces)]
     vocabulary = {name: number for number, name in enumerate(names)}
     tokenizer = Tokenizer(BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
     blanks = normalizers.Replace(" ", "▁")
@@ -67,12 +67,10 @@ def published_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     )
     if tokenizer.encode(PROBE).ids != probe:
         raise CotamError(f"{folder}/tokenizer.model cuts text in a way that is not known; it is no InternLM2's.")
-    tokenizer.add_special_tokens(
-        [AddedToken(added[number]["content"], normalized=False, special=True) for number in sorted(added)]
-    )
-    for number, entry in added.items():
-        if tokenizer.token_to_id(entry["content"]) != number:
-            raise CotamError(f"{folder}: {entry['content']} cannot be token {number}; fetch the tokenizer again.")
+    tokenizer.add_special_tokens([added[number] for number in sorted(added)])
+    for number, token in added.items():
+        if tokenizer.token_to_id(token.content) != number:
+            raise CotamError(f"{folder}: {token.content} cannot be token {number}; fetch the tokenizer again.")
     for name in (END, *list(NAMED.values())[:3]):
         if tokenizer.token_to_id(name) is None:
             raise CotamError(f"{folder} has no token {name}; it is no InternVL2's tokenizer.")
@@ -91,6 +89,16 @@ def published_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     )
 
 
+def _added(path: Path) -> tuple[dict[str, Any], dict[int, AddedToken]]:
+    """What tokenizer_config.json says, and the tokens that it adds, by their numbers."""
+    told = read_json(path)
+    with as_told_by(path):
+        return told, {
+            int(number): AddedToken(entry["content"], normalized=False, special=True)
+            for number, entry in told.get("added_tokens_decoder", {}).items()
+        }
+
+
 def _sentencepiece(path: Path) -> tuple[list[str], list[tuple[str, str]], bool, list[int]]:
     """Pieces in the order of their numbers, merges, whether a blank is put before every text; and PROBE, cut."""
     if not path.is_file():
@@ -105,20 +113,28 @@ def _sentencepiece(path: Path) -> tuple[list[str], list[tuple[str, str]], bool, 
 
 
 def published_processor(folder: Path) -> InternVLProcessor:
-    """The whole processor: tiles as config.json and preprocessor_config.json say."""
-    told, seen = read_json(folder / "config.json"), read_json(folder / "preprocessor_config.json")
-    side = told.get("force_image_size") or told["vision_config"]["image_size"]
-    common: dict[str, Any] = {
-        "size": {"height": side, "width": side},
-        "image_mean": seen["image_mean"],
-        "image_std": seen["image_std"],
-        "resample": seen.get("resample", 3),
-    }
-    tiles = {"min_patches": told["min_dynamic_patch"], "max_patches": told["max_dynamic_patch"]}
+    """The whole processor: tiles as config.json and preprocessor_config.json say.
+
+    Raises:
+        CotamError: a file is missing or damaged, or leaves something out.
+    """
+    config, preprocessor = folder / "config.json", folder / "preprocessor_config.json"
+    told, seen = read_json(config), read_json(preprocessor)
+    with as_told_by(config):
+        side = int(told.get("force_image_size") or told["vision_config"]["image_size"])
+        tiles = {"min_patches": int(told["min_dynamic_patch"]), "max_patches": int(told["max_dynamic_patch"])}
+        tokens = tokens_per_tile(told)
+    with as_told_by(preprocessor):
+        common: dict[str, Any] = {
+            "size": {"height": side, "width": side},
+            "image_mean": list(map(float, seen["image_mean"])),
+            "image_std": list(map(float, seen["image_std"])),
+            "resample": int(seen.get("resample", 3)),
+        }
     return InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(crop_to_patches=True, **common, **tiles),
         tokenizer=published_tokenizer(folder),
         video_processor=InternVLVideoProcessor(**common),
-        image_seq_length=tokens_per_tile(told),
+        image_seq_length=tokens,
         chat_template=CHAT_TEMPLATE,
     )

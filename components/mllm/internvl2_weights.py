@@ -16,6 +16,7 @@ from components.errors import CotamError
 from components.files import read_json
 from components.vision.internvit import hub_config, hub_renamed
 from components.vision.reading import tensors_of
+from components.vision.told import as_told_by
 
 PUBLISHED = "internvl_chat"
 """The `model_type` of such a folder."""
@@ -43,10 +44,10 @@ def published_config(folder: Path, image_token_id: int) -> InternVLConfig:
     """The configuration of a published folder, as transformers has it.
 
     Raises:
-        CotamError: its language model is no InternLM2, or it shuffles pixels in another way.
+        CotamError: its language model is no InternLM2, it shuffles pixels in another way, or it leaves something out.
     """
     told = read_json(folder / "config.json")
-    try:
+    with as_told_by(folder / "config.json"):
         language = told["llm_config"]
         if language["architectures"] != ["InternLM2ForCausalLM"]:
             raise CotamError(
@@ -64,8 +65,6 @@ def published_config(folder: Path, image_token_id: int) -> InternVLConfig:
             vision_feature_layer=told["select_layer"],
             tie_word_embeddings=language.get("tie_word_embeddings", False),
         )
-    except KeyError as error:
-        raise CotamError(f"{folder / 'config.json'} does not say its {error.args[0]}; fetch it again.") from None
 
 
 def _text_config(told: dict[str, Any]) -> LlamaConfig:

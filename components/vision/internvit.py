@@ -16,6 +16,7 @@ from components.errors import CotamError
 from components.files import read_json
 from components.vision.geometry import Geometry
 from components.vision.reading import filled, tensors_of
+from components.vision.told import as_told_by
 from components.vision.tower import Parts, Tower
 
 
@@ -71,7 +72,8 @@ class InternVitTower(Tower):
 def hub_internvit_tower(folder: Path) -> InternVitTower:
     """OpenGVLab's InternViT, alone or as `vision_model` of an InternVL2, in the layout of their own code."""
     told = read_json(folder / "config.json")
-    config = hub_config(told.get("vision_config", told), folder)
+    with as_told_by(folder / "config.json"):
+        config = hub_config(told.get("vision_config", told), folder)
     tensors: dict[str, Tensor] = {}
     for name, tensor in tensors_of(folder, lambda name: name.startswith(("embeddings.", "encoder.", "vision_model."))):
         tensors |= hub_renamed(name.removeprefix("vision_model."), tensor)

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import transformers
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
@@ -19,6 +18,7 @@ from components.vision.geometry import Geometry
 from components.vision.internvit import InternVitTower, hub_internvit_tower
 from components.vision.reading import filled, tower_tensors
 from components.vision.siglip import SiglipTower, siglip_tower
+from components.vision.told import SENSELESS, not_as_read
 from components.vision.tower import Tower
 from components.weights import first_reason, resolve
 
@@ -61,6 +61,11 @@ def load_tower(path_or_name: Path | str, bf16: bool = False) -> Tower:
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
         reason = first_reason(error)
         raise CotamError(f"The weights in {folder} are missing or damaged ({reason}); fetch them again.") from error
+    except SENSELESS as error:
+        raise CotamError(
+            f"No tower can be built as config.json and preprocessor_config.json in {folder} say "
+            f"({first_reason(error)}); fetch both again."
+        ) from error
     tower.bf16 = bf16
     return tower
 
@@ -73,7 +78,7 @@ def mllm_config(folder: Path) -> PreTrainedConfig:
     """
     try:
         config = AutoConfig.from_pretrained(folder)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
+    except (OSError, KeyError, *SENSELESS) as error:
         told = read_json(folder / "config.json")
         _check_tower(_kind_of(told.get("vision_config")), folder)
         language, version = _kind_of(told.get("text_config")), f"transformers {transformers.__version__}"
@@ -82,9 +87,7 @@ def mllm_config(folder: Path) -> PreTrainedConfig:
                 f"{folder} speaks through a {language!r}, which {version} does not know; install a version that does, "
                 "or name another MLLM."
             ) from error
-        raise CotamError(
-            f"{folder / 'config.json'} is not as {version} reads it ({first_reason(error)}); fetch it again."
-        ) from error
+        raise not_as_read(folder / "config.json", error) from error
     _check_tower(config.vision_config.model_type, folder)
     return config
 
