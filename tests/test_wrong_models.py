@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from components.adapter import AdapterConfig, LatentAdapter
 from components.cli import main
@@ -93,6 +94,27 @@ def test_a_device_that_is_not_here(where):
     told = "device_map names .*, which is no device of this machine .*; choose cpu, a GPU that is here"
     with pytest.raises(CotamError, match=told):
         load_mllm("mllm/micro-llava", device_map=where)
+
+
+@pytest.mark.parametrize("dtype", ["float99", "int8", "bool", "float8_e4m3fn", torch.int32, 16])
+def test_a_dtype_that_is_none_for_weights(dtype):
+    with pytest.raises(CotamError, match=r"There is no dtype .* for an MLLM; choose auto, bfloat16, float16 or"):
+        load_mllm("mllm/micro-llava", dtype=dtype)
+
+
+def test_an_image_token_that_the_tokenizer_has_elsewhere(folder):
+    told = json.loads((folder / "config.json").read_text())
+    key = next(key for key in told if key.startswith("image_token"))
+    change(folder / "config.json", lambda told: told.update({key: told[key] - 1}))
+    refused(load_mllm, folder, match=f"has token {told[key] - 1} for images and the tokenizer .* {told[key]}; fetch")
+
+
+def test_a_video_token_that_the_tokenizer_has_elsewhere(tmp_path):
+    folder = shutil.copytree(PRETRAINED / "mllm/micro-onevision", tmp_path / "mllm")
+    told = json.loads((folder / "config.json").read_text())
+    key = next(key for key in told if key.startswith("video_token"))
+    change(folder / "config.json", lambda told: told.update({key: 0}))
+    refused(load_mllm, folder, match="has token 0 for videos and the tokenizer .*; fetch")
 
 
 @pytest.mark.parametrize("other", ["codec/elic-micro", "clip/micro", "mllm/micro-llava"])

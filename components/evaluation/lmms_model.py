@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import numpy as np
-import torch
 from accelerate import Accelerator
 from lmms_eval.api.instance import Instance
 from lmms_eval.api.model import lmms
@@ -30,6 +29,7 @@ from components.evaluation.layouts import CheckedTasks
 from components.evaluation.lmms_failures import exits, fails, watch
 from components.files import write_json
 from components.paths import CODING_CACHE, PRETRAINED, Paths
+from components.placing import check_device
 
 if TYPE_CHECKING:
     from components.evaluation.visuals import Shown
@@ -90,7 +90,7 @@ class CotamModel(Asker, lmms):
         self.device = self.accelerator.device  # lmms-eval counts the processes' requests there
         self.quality, self.frames = _number("quality", quality, 0), _number("frames", frames, 1)
         self.scenes, self.report = Path(scenes), report
-        if guidance not in (None, True, False):
+        if guidance is not None and type(guidance) is not bool:  # 1 is in (True, False)
             raise CotamError(f"guidance is {guidance!r}; write guidance=True or guidance=False.")
         self.codec = self.adapter = self.guide = self.cache = None
         if codec == NONE and adapter:
@@ -99,8 +99,8 @@ class CotamModel(Asker, lmms):
 
         if self._world_size > 1 and device_map is None and self.accelerator.device.type == "cuda":
             device_map = {"": self.accelerator.local_process_index}  # every process has a card of its own
-        if dtype not in (None, "auto") and not isinstance(getattr(torch, str(dtype), None), torch.dtype):
-            raise CotamError(f"There is no dtype {dtype!r}; choose auto, bfloat16, float16 or float32.")
+        if device is not None:
+            check_device(device, "--device")
         self.mllm = load_mllm(mllm, _batch(batch_size), dtype=dtype, device_map=device_map)
         if codec != NONE:
             self._load(codec, adapter, guidance, cache, device)

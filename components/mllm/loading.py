@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoProcessor, PreTrainedModel
+from transformers import AutoProcessor, PreTrainedConfig, PreTrainedModel
 
 from components.errors import CotamError
 from components.files import read_json
@@ -16,7 +16,9 @@ from components.mllm.llava import Llava
 from components.mllm.mllm import Mllm
 from components.mllm.onevision import OneVision
 from components.mllm.visual import Kind
+from components.placing import check_device, check_dtype
 from components.vision.registry import mllm_config, model_type_of
+from components.vision.told import SENSELESS
 from components.weights import first_reason, resolve
 
 FAMILIES: dict[str, type[Family]] = {
@@ -57,18 +59,22 @@ def load_mllm(
         device_map: as transformers takes it. Default: over all GPUs ("auto"), or the CPU where there is none.
 
     Raises:
-        CotamError: there is no such model, its files are damaged, its family is not in `FAMILIES`, or `device_map`
-            names a device that is not here.
+        CotamError: there is no such model, its files are damaged or do not belong together, its family is not in
+            `FAMILIES`, `dtype` is none for weights, or `device_map` names a device that is not here.
     """
     folder = resolve(path_or_name)
     family, published = _family(folder), model_type_of(folder) == PUBLISHED
     on_gpu = torch.cuda.is_available()
+    check_dtype(dtype)
     _check_places(device_map)
     dtype = dtype or ("auto" if on_gpu else torch.float32)
     device_map = device_map or ("auto" if on_gpu else None)
-    if not published:
-        check_config(mllm_config(folder))  # before gigabytes are read
+    config = None if published else mllm_config(folder)  # before gigabytes are read
+    if config is not None:
+        check_config(config)
     processor = _processor(folder, published)
+    if config is not None:  # a published one's is made with the tokenizer's number
+        _check_tokens(folder, config, processor)
     if not any(folder.glob("*.safetensors")):
         raise CotamError(f"{folder} has no weights: its safetensors files are missing; fetch them again.")
     try:
@@ -86,7 +92,7 @@ def load_mllm(
         raise CotamError(
             f"The weights in {folder} are missing or damaged ({first_reason(error)}); fetch them again."
         ) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (KeyError, *SENSELESS) as error:
         raise CotamError(
             f"transformers cannot build what {folder / 'config.json'} describes ({first_reason(error)}); fetch it "
             "again, or name another MLLM."
@@ -94,21 +100,17 @@ def load_mllm(
     # transformers makes up what a file lacks, and only warns.
     if missing := sorted(told["missing_keys"]):
         raise CotamError(f"{folder} has no weights for {missing[0]}; fetch them again.")
-    return Mllm(family.open(model, processor), processor, batch_size)
+    try:
+        return Mllm(family.open(model, processor), processor, batch_size)
+    except SENSELESS as error:
+        raise _incomplete(folder, error) from error
 
 
 def _check_places(device_map: str | dict[str, Any] | None) -> None:
     """Refuse what transformers would tell, after a while, as something wrong with the weights."""
     for place in device_map.values() if isinstance(device_map, dict) else [device_map]:
-        if place is None or place in SPREAD:
-            continue
-        try:
-            torch.empty(0, device=place)
-        except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-            raise CotamError(
-                f"device_map names {place!r}, which is no device of this machine ({first_reason(error)}); choose "
-                "cpu, a GPU that is here (cuda:0), or auto."
-            ) from error
+        if place is not None and place not in SPREAD:
+            check_device(place, "device_map", ", or auto")
 
 
 def _family(folder: Path) -> type[Family]:
@@ -129,16 +131,39 @@ def _processor(folder: Path, published: bool) -> Any:
         raise CotamError(
             f"{folder} has no processor: its tokenizer or image processor files are missing; fetch them again."
         ) from error
-    except (AttributeError, TypeError, KeyError) as error:
-        raise CotamError(
-            f"The tokenizer or image processor files in {folder} are incomplete ({first_reason(error)}); fetch "
-            "tokenizer_config.json and processor_config.json again."
-        ) from error
+    except (KeyError, *SENSELESS) as error:
+        raise _incomplete(folder, error) from error
     if not processor.chat_template:
         raise CotamError(
             f"{folder} has no chat template, without which nothing can be asked; add its chat_template.jinja."
         )
     return processor
+
+
+def _incomplete(folder: Path, error: Exception) -> CotamError:
+    """That what stands beside the weights and config.json is not whole."""
+    return CotamError(
+        f"The tokenizer or image processor files in {folder} are incomplete ({first_reason(error)}); fetch "
+        "tokenizer_config.json and processor_config.json again."
+    )
+
+
+def _check_tokens(folder: Path, config: PreTrainedConfig, processor: Any) -> None:
+    """Whether config.json and the tokenizer mean the same tokens where images and videos stand.
+
+    Raises:
+        CotamError: they do not, so that no image would be found in a prompt.
+    """
+    for kind in ("image", "video"):
+        number, token = getattr(config, f"{kind}_token_id", None), getattr(processor, f"{kind}_token", None)
+        if number is None or token is None:
+            continue
+        found = processor.tokenizer.convert_tokens_to_ids(token)
+        if found != number:
+            raise CotamError(
+                f"In {folder} config.json has token {number} for {kind}s and the tokenizer has {token} as token "
+                f"{found}; fetch config.json and the tokenizer's files again, both of one version."
+            )
 
 
 def _published(
