@@ -150,6 +150,7 @@ def test_a_video_is_asked_about(codec, tmp_path, capsys, mllm):
     assert "bits" not in captured.err
     for arguments, words in [
         (["ask", str(out), "What?", "--mllm", mllm, "--codec", codec], "Llava takes no video; use LLaVA-OneVision"),
+        (["ask", str(clip), "What?", "--mllm", str(model), "--frames", "1025"], "1025 frames are too many; choose"),
         ([*asked, "--frames", "2"], "is coded: its frames were chosen"),
         ([*asked, "--maximum-pixels", "9000"], "more than 9000 pixels; if you trust it, allow more (--maximum-pixels)"),
     ]:

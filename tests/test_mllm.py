@@ -114,6 +114,21 @@ def test_a_view_is_seen_once_and_mixes_with_others(mllm, images, monkeypatch):
     assert seen == views[:3]
 
 
+def test_an_answer_ends_with_the_context(folder, images):
+    short = load_mllm(folder)
+    asked = len(short.prompts.processor.tokenizer(short.prompt_text(PROMPTS[0])).input_ids) + 63  # and 64 of the image
+    views = short.views(images)
+    whole = short.answer(views[:2], [PROMPTS[0], PROMPTS[4]])
+    [two] = short.answer(views[:1], PROMPTS[:1], max_new_tokens=2)
+    short.model.config.get_text_config().max_position_embeddings = asked + 2
+    cut = short.answer(views[:2], [PROMPTS[0], PROMPTS[4]])
+    assert cut[0] == two != whole[0]
+    assert whole[1].startswith(cut[1]) and len(cut[1].split()) > 2  # its prompt is shorter
+    short.model.config.get_text_config().max_position_embeddings = asked
+    with pytest.raises(CotamError, match=rf"A question of {asked} tokens, .* no room for an answer in the {asked}"):
+        short.answer(views[:1], PROMPTS[:1])
+
+
 def test_several_images_are_answered_as_by_generate(folder, mllm, images):
     model, processor = LlavaForConditionalGeneration.from_pretrained(folder), AutoProcessor.from_pretrained(folder)
     content = [*[{"type": "image"}] * 3, {"type": "text", "text": PROMPTS[0]}]

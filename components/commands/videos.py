@@ -25,17 +25,14 @@ def encode(args: argparse.Namespace) -> int:
     from components.codec.video_container import SUFFIX
     from components.commands.encode import settings_guide
     from components.commands.output import STANDARD, check_output, say, write_output
-    from components.data.video import FRAMES, MAXIMUM_FRAMES, open_video
+    from components.data.video import FRAMES, open_video
 
     if args.image == STANDARD:
         raise CotamError("A video cannot come from standard input, in which nobody can jump about; name its file.")
-    count = args.frames or FRAMES
-    if count > MAXIMUM_FRAMES:
-        raise CotamError(f"{count} frames are too many; choose at most {MAXIMUM_FRAMES} (--frames).")
     out = args.out or args.image.with_suffix(SUFFIX)
     check_output(out, args.image)
     _check_levels(args.plain)
-    clip = open_video(args.image, count)  # before the slow imports: a mistyped name is answered at once
+    clip = open_video(args.image, args.frames or FRAMES)  # before the slow imports: a mistyped name is answered at once
 
     from components.codec.codec import Codec
 

@@ -66,8 +66,11 @@ def open_video(path: str | os.PathLike, count: int = FRAMES) -> Clip:
         count: how many, at most; a shorter video gives all its frames.
 
     Raises:
-        CotamError: it cannot be read, is no video, has no frames, too many pixels, or frames of several sizes.
+        CotamError: `count` is above `MAXIMUM_FRAMES`; or it cannot be read, is no video, has no frames, too many
+            pixels, or frames of several sizes.
     """
+    if count > MAXIMUM_FRAMES:
+        raise CotamError(f"{count} frames are too many; choose at most {MAXIMUM_FRAMES} (--frames).")
     path = Path(path)
     clip = _open_folder(path, count) if path.is_dir() else _open_file(path, count)
     sizes = sorted({frame.shape[1::-1] for frame in clip.frames})

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from components.errors import CotamError
 from components.mllm.family import Family
 from components.mllm.generation import bytes_per_token, generate, read_prefixes
 from components.mllm.prompts import Prompt, Prompts
@@ -96,7 +97,11 @@ class Mllm:
         A prompt is a question, or a chat that ends with one: (question, answer, ..., question).
 
         What occurs again (the same object) is seen once, wherever it occurs. Answers come in the order of the
-        prompts and are stripped of special tokens and surrounding blanks.
+        prompts and are stripped of special tokens and surrounding blanks. Where the context of the language model
+        ends, an answer ends: tasks allow thousands of tokens, of which few are said.
+
+        Raises:
+            CotamError: a prompt leaves no room for an answer in the context, or holds a token that stands for images.
         """
         if len(views) != len(prompts):
             raise ValueError(f"{len(views)} views for {len(prompts)} prompts")
@@ -154,12 +159,14 @@ class Mllm:
         """(index of a question, token ids of its answer) for the questions of one pass."""
         heads: dict[tuple[Seen, tuple[int, ...]], int] = {}
         tails: list[tuple[int, int, Tensor]] = []
+        rooms: dict[int, int] = {}
         embedded = zip(questions, self.embed(list(questions)), strict=True)
         images = {view: self._spoken(view, shown) for view, shown in embedded}
         for view, indices in questions.items():
             kind, placeholders, _ = images[view]
             for index in indices:
                 head, tail = self.prompts.ids(prompts[index], kind, placeholders)
+                rooms[index] = self._room(len(head) + len(tail), max_new_tokens)
                 row = heads.setdefault((view, head), len(heads))
                 tails.append((index, row, torch.tensor(tail)))
         prefixes = read_prefixes(self.model, [self._fill_in(head, images[view][2]) for view, head in heads])
@@ -168,8 +175,22 @@ class Mllm:
         batch = min(self.batch_size, max(1, MEMORY // (longest * bytes_per_token(self.model))))
         for start in range(0, len(tails), batch):
             indices, rows, suffixes = zip(*tails[start : start + batch], strict=True)
-            answers = generate(self.model, prefixes, rows, suffixes, self.end_tokens, max_new_tokens)
-            yield from zip(indices, answers, strict=True)
+            most = max(rooms[index] for index in indices)
+            answers = generate(self.model, prefixes, rows, suffixes, self.end_tokens, most)
+            yield from ((index, ids[: rooms[index]]) for index, ids in zip(indices, answers, strict=True))
+
+    def _room(self, asked: int, max_new_tokens: int) -> int:
+        """How many tokens the answer to a prompt of so many may have."""
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context is None:  # a language model whose positions have no end
+            return max_new_tokens
+        if asked >= context:
+            raise CotamError(
+                f"A question of {asked} tokens, those of its images or frames among them, leaves no room for an answer "
+                f"in the {context} that this MLLM takes; show fewer images or frames, ask in fewer words, or begin "
+                "the chat anew."
+            )
+        return min(max_new_tokens, context - asked)
 
     def _spoken(self, seen: Seen, shown: list[Tensor]) -> tuple[Kind, tuple[str, ...], Tensor]:
         """What is asked about, what stands for it in the prompt, and its embeddings in a row."""
