@@ -21,10 +21,13 @@ TENSORS = "model.safetensors"
 LONGEST_REASON = 160
 """Characters of another library's error that a sentence of ours holds."""
 
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+"""Weights that are never read: to open such a file can be to run what stands in it, or takes another framework."""
+
 _FETCH = """
 import sys, huggingface_hub as hub
 try:
-    print(hub.snapshot_download(sys.argv[1]))
+    print(hub.snapshot_download(sys.argv[1], ignore_patterns=sys.argv[2:]))
 except Exception as error:  # whatever it is, the parent says it in one sentence
     reason = str(error).strip().splitlines()
     print(reason[0].rstrip(".:") if reason else type(error).__name__)
@@ -139,21 +142,44 @@ def resolve(name_or_path: str | Path) -> Path:
     raise CotamError(f"There is no model at {name}; give a folder, models:/NAME@ALIAS, or a Hugging Face name.")
 
 
+def no_weights(folder: Path) -> CotamError:
+    """That a folder has no safetensors files, and what to do about it."""
+    if pickled := next((path.name for pattern in PICKLED for path in sorted(folder.glob(pattern))), None):
+        return CotamError(
+            f"{folder} has only pickled weights ({pickled}), which are not read: that could run code; convert them to "
+            "safetensors, or name another model."
+        )
+    return CotamError(f"{folder} has no weights: its safetensors files are missing; fetch them again.")
+
+
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, local_files_only=True))
+        folder = Path(snapshot_download(name, local_files_only=True))
+        if _has_weights(folder):
+            return folder
     except (LocalEntryNotFoundError, HfHubHTTPError):
         pass
     # A process of its own: this one has told the hub's library to stay offline, which it reads only once.
     environment = os.environ | {"HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "0"}
-    fetch = subprocess.run([sys.executable, "-c", _FETCH, name], env=environment, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", _FETCH, name, *PICKLED]
+    fetch = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
     lines = fetch.stdout.strip().splitlines() or ["stopped"]
     if fetch.returncode:
         raise CotamError(
             f"The model {name} is neither a folder here nor could it be fetched from Hugging Face ({lines[-1]}); "
             "connect to the network, or give a folder."
         )
-    return Path(lines[-1])
+    folder = Path(lines[-1])
+    if not _has_weights(folder):
+        raise CotamError(
+            f"The model {name} has no safetensors on Hugging Face, and pickled weights are not read: that could run "
+            "code; convert them, or name another model."
+        )
+    return folder
+
+
+def _has_weights(folder: Path) -> bool:
+    return any(folder.rglob("*.safetensors"))

@@ -176,7 +176,7 @@ def test_a_short_tower_without_any_codec(tmp_path, capsys):
 
 
 def test_clip_l_336_by_its_name(tmp_path, monkeypatch):
-    name = "openai/clip-vit-large-patch14-336"
+    name = "some-one/clip-vit-large-patch14-336"
     clip_l_336_folder(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     words = ["analyze", "photographs", "--tower", name, "--codec", "--count", "1", "--examples", "1"]

@@ -66,6 +66,30 @@ def test_a_model_is_found_by_folder(tmp_path, monkeypatch):
             resolve(name)
 
 
+def test_a_hub_model_without_safetensors(monkeypatch, tmp_path):
+    """The fetching process is another one: here it is a program that finds what the Hub would have given."""
+    import components.weights as weights
+
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    pretended = f"import sys; assert '*.bin' in sys.argv; print({str(tmp_path)!r})"
+    monkeypatch.setattr(weights, "_FETCH", pretended)
+    with pytest.raises(CotamError, match=r"some-one/some-model has no safetensors on Hugging Face, .*; convert them"):
+        resolve("some-one/some-model")
+    (tmp_path / "model.safetensors").touch()
+    assert resolve("some-one/some-model") == tmp_path
+
+
+def test_what_is_not_fetched_is_a_pattern_of_the_hub(tmp_path):
+    from huggingface_hub.utils import filter_repo_objects
+
+    from components.weights import PICKLED
+
+    names = ["config.json", "pytorch_model-00001-of-2.bin", "tf_model.h5", "model.safetensors", "tokenizer.model"]
+    kept = ["config.json", "model.safetensors", "tokenizer.model"]
+    assert list(filter_repo_objects(names, ignore_patterns=list(PICKLED))) == kept
+
+
 def test_a_hub_name_without_network(monkeypatch, tmp_path, capfd):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")

@@ -79,6 +79,15 @@ def test_an_internvl_without_its_tokenizers_configuration(tmp_path):
     refused(load_mllm, folder, match="are incomplete .*; fetch tokenizer_config.json")
 
 
+def test_weights_that_only_a_pickle_holds(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    for load in (load_mllm, load_tower):
+        refused(load, folder, match=r"only pickled weights \(pytorch_model\.bin\), .*; convert them to safetensors")
+    (folder / "pytorch_model.bin").unlink()
+    for load in (load_mllm, load_tower):
+        refused(load, folder, match="has no weights: its safetensors files are missing; fetch them again")
+
+
 def test_a_processor_that_is_not_there(folder):
     (folder / "processor_config.json").unlink()
     refused(load_mllm, folder, match="has no processor: .*; fetch them again")

@@ -132,9 +132,10 @@ def hub_internvit_folder(folder: Path, layers: int = 9) -> Path:
 
 
 def clip_l_336_folder(folder: Path) -> Path:
-    """`openai/clip-vit-large-patch14-336` as the Hub holds it: random weights, float16, 0.6 GB.
+    """A CLIP-L at 336 pixels, as transformers writes it: random weights, float16, 0.6 GB.
 
-    Its text side, which is not looked at, is left nearly out.
+    `openai/clip-vit-large-patch14-336` on the Hub has the same sizes, but no safetensors. The text side, which is not
+    looked at, is left nearly out.
     """
     import torch
     from transformers import CLIPConfig, CLIPModel

@@ -50,5 +50,5 @@ def describe(tower: FrozenTower, name: str) -> Tower:
 
 
 def tower_name(path_or_name: Path | str) -> str:
-    """The last two parts of a path or a Hub name: `clip/micro`, `openai/clip-vit-large-patch14-336`."""
+    """The last two parts of a path or a Hub name: `clip/micro`, `llava-hf/llava-1.5-7b-hf`."""
     return "/".join(Path(str(path_or_name)).parts[-2:]).lstrip("/")

@@ -25,7 +25,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         "figures (SVG, PNG, and their numbers as CSV), stages.json, summary.json and an interactive page.html.",
         epilog="examples:\n"
         "  cotam analyze -o analysis\n"
-        "  cotam analyze photos/ --tower openai/clip-vit-large-patch14-336 --codec jpeg:5,20,50 webp avif --count 200\n"
+        "  cotam analyze photos/ --tower llava-hf/llava-1.5-7b-hf --codec jpeg:5,20,50 webp avif --count 200\n"
         "  cotam analyze photographs --tower pretrained/clip/micro my-siglip --codec pretrained/codec/elic-micro:0,4,9",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -17,6 +17,7 @@ from components.files import read_json
 from components.vision.internvit import hub_config, hub_renamed
 from components.vision.reading import tensors_of
 from components.vision.told import as_told_by
+from components.weights import no_weights
 
 PUBLISHED = "internvl_chat"
 """The `model_type` of such a folder."""
@@ -106,7 +107,7 @@ def published_weights(folder: Path, config: InternVLConfig) -> dict[str, Tensor]
     for name, tensor in tensors_of(folder):
         tensors |= renamed(name, tensor, config.text_config)
     if not tensors:
-        raise CotamError(f"{folder} has no weights: its safetensors files are missing; fetch them again.")
+        raise no_weights(folder)
     return tensors
 
 

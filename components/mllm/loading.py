@@ -19,7 +19,7 @@ from components.mllm.visual import Kind
 from components.placing import check_device, check_dtype
 from components.vision.registry import mllm_config, model_type_of
 from components.vision.told import SENSELESS
-from components.weights import first_reason, resolve
+from components.weights import first_reason, no_weights, resolve
 
 FAMILIES: dict[str, type[Family]] = {
     "llava": Llava,
@@ -76,7 +76,7 @@ def load_mllm(
     if config is not None:  # a published one's is made with the tokenizer's number
         _check_tokens(folder, config, processor)
     if not any(folder.glob("*.safetensors")):
-        raise CotamError(f"{folder} has no weights: its safetensors files are missing; fetch them again.")
+        raise no_weights(folder)
     try:
         if published:
             model, told = _published(folder, processor, dtype, device_map)

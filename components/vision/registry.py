@@ -20,7 +20,7 @@ from components.vision.reading import filled, tower_tensors
 from components.vision.siglip import SiglipTower, siglip_tower
 from components.vision.told import SENSELESS, not_as_read
 from components.vision.tower import Tower
-from components.weights import first_reason, resolve
+from components.weights import first_reason, no_weights, resolve
 
 FAMILIES: dict[str, type[Tower]] = {
     "clip_vision_model": ClipTower,
@@ -56,6 +56,8 @@ def load_tower(path_or_name: Path | str, bf16: bool = False) -> Tower:
     model_type = model_type_of(folder)
     if model_type not in TOWERS:
         raise CotamError(f"{folder} holds a {model_type!r} model; a vision tower must be one of {', '.join(TOWERS)}.")
+    if not any(folder.glob("*.safetensors")):
+        raise no_weights(folder)
     try:
         tower = TOWERS[model_type](folder)
     except (OSError, RuntimeError, KeyError, SafetensorError) as error:
