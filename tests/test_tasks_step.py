@@ -4,6 +4,8 @@ import io
 import shutil
 from typing import get_args
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate.state import AcceleratorState
@@ -182,6 +184,40 @@ def test_a_killed_evaluation_goes_on_where_it_was(checkout, scores, monkeypatch)
     ask(checkout, "mme")
     assert sha256_tree(folder) == before
     assert asked.count(CLEAN) == 1 and asked.count(Setting("cotam", "4")) == 2
+
+
+def test_a_killed_evaluation_begins_anew_on_other_data(checkout, scores, monkeypatch):
+    asked, answer = [], TaskAsker.answer
+
+    def killed(self, requests, setting):
+        asked.append(setting)
+        if setting == Setting("cotam", "4"):
+            raise KeyboardInterrupt
+        return answer(self, requests, setting)
+
+    monkeypatch.setattr(TaskAsker, "answer", killed)
+    for identity, times in (("some", 1), ("other", 2), ("some", 2)):
+        monkeypatch.setattr(OfficialTask, "identity", identity)
+        with pytest.raises(KeyboardInterrupt):
+            ask(checkout, "mme")
+        assert asked.count(CLEAN) == times
+
+
+def test_a_task_is_another_where_questions_or_pictures_are(checkout, tmp_path):
+    shutil.copytree(checkout.root / DATA / "lmms-lab-encoder/MME", tmp_path / DATA / "lmms-lab-encoder/MME")
+    [file] = (tmp_path / DATA).rglob("*.parquet")
+    table = pq.read_table(file)
+    identities = [OfficialTask("mme", tmp_path).identity for _ in range(2)]
+    assert identities[0] == identities[1]
+    for change in (
+        lambda rows: rows[0].update(question="Is there a cross in this image? Please answer yes or no."),
+        lambda rows: rows[0].update(image=rows[-1]["image"]),
+    ):
+        rows = table.to_pylist()
+        change(rows)
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file)
+        identities.append(OfficialTask("mme", tmp_path).identity)
+    assert len(set(identities)) == 3
 
 
 def test_pictures_are_those_that_the_codec_decoded(checkout, scores):

@@ -5,12 +5,14 @@ What is added is what one question is worth, 0 to 1, so that images can be drawn
 """
 
 import contextlib
+import hashlib
 import inspect
+import json
 import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -134,6 +136,13 @@ class OfficialTask:
             self.documents.append(document)
         if not self.requests:
             raise CotamError(f"The benchmark {name} has no questions; fetch its files again.")
+
+    @cached_property
+    def identity(self) -> str:
+        """Another one where something else is asked, or the data's files have changed: DVC does not see them."""
+        asked = [[request.doc_id, *request.args[:2]] for request in self.requests]
+        data = {split: rows._fingerprint for split, rows in self.task.dataset.items()}
+        return hashlib.sha256(json.dumps([self.name, data, asked], sort_keys=True).encode()).hexdigest()[:16]
 
     def score(self, answers: Sequence[str]) -> tuple[list[float], dict[str, float]]:
         """What answers to the requests are worth: 0 to 1 for every question, and lmms-eval's aggregates."""

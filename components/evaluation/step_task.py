@@ -1,7 +1,8 @@
 """Evaluate one of lmms-eval's tasks: scores.json, metrics.json, and every answer in samples/.
 
 The task's pictures as they are, and through every method at every quality. What a setting gave is written to the work
-folder as soon as it is known, so that a killed evaluation goes on where it was.
+folder as soon as it is known, so that a killed evaluation goes on where it was, if it still asks the same of the same
+data.
 """
 
 from pathlib import Path
@@ -58,16 +59,16 @@ def _settings(inputs: TaskInputs, videos: bool) -> list[Setting]:
 
 def _outcomes(inputs: TaskInputs, task: Any) -> dict[Setting, dict[str, Any]]:
     """What every setting gave; of those that are missing in the work folder, now."""
-    settings = _settings(inputs, task.rules.videos)
-    missing = [setting for setting in settings if not _file(inputs.work, setting).exists()]
+    settings, work = _settings(inputs, task.rules.videos), inputs.work / task.identity
+    missing = [setting for setting in settings if not _file(work, setting).exists()]
     asker = _asker(inputs, task.task_dict) if missing else None
     for setting in track(missing, f"asking {inputs.mllm} about {inputs.task}"):
         given = asker.answer(task.requests, setting)
         scores, aggregates = task.score(given.answers)
         outcome = {"answers": given.answers, "sizes": given.sizes, "scores": scores, "lmms_eval": aggregates}
         shown = {"units": given.units} if setting == CLEAN else {}  # the same of all
-        write_json(_file(inputs.work, setting), outcome | shown)
-    return {setting: read_json(_file(inputs.work, setting)) for setting in settings}
+        write_json(_file(work, setting), outcome | shown)
+    return {setting: read_json(_file(work, setting)) for setting in settings}
 
 
 def _asker(inputs: TaskInputs, task_dict: dict[str, Any]) -> Any:
