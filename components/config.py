@@ -20,6 +20,7 @@ from components.config_variants import MERGED, Variant, contradiction
 from components.config_variants import METHODS as VARIANT_METHODS
 from components.errors import CotamError
 from components.paths import ROOT
+from components.placing import Dtype
 
 METHODS = ("clean", "jpeg", "webp", *VARIANT_METHODS)
 """What results call the methods that are no codec of `codecs` (components/evaluation/streams.py)."""
@@ -66,6 +67,15 @@ class Model(Section):
     """A folder, `models:/NAME@ALIAS`, or a Hugging Face name (components/weights.py)."""
 
     weights: Annotated[str, Field(min_length=1)]
+
+
+class Mllm(Model):
+    """The same, and in what numbers its weights are held.
+
+    Without `dtype` they are as they are stored where there is a GPU, and else float32 (components/mllm/loading.py).
+    """
+
+    dtype: Dtype | None = None
 
 
 class Guidance(Section):
@@ -158,7 +168,7 @@ class Settings(Section):
     codecs: Annotated[tuple[Name, ...], Field(min_length=1)]
     codec: dict[Name, Model]
     mllms: Annotated[tuple[Name, ...], Field(min_length=1)]
-    mllm: dict[Name, Model]
+    mllm: dict[Name, Mllm]
     guidance: Guidance
     adapter: Adapter
     baselines: Baselines

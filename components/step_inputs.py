@@ -96,6 +96,12 @@ class StepInputs:
         return self._model(self.params.mllm[self.mllm].weights)
 
     @property
+    def mllm_dtype(self) -> str | None:
+        """In what numbers this instance's MLLM is to be held; None: as `load_mllm` finds right."""
+        entry = self.params.mllm[self.mllm]
+        return entry.dtype if "dtype" in entry else None
+
+    @property
     def tower_weights(self) -> Path:
         """The folder of the CLIP model whose attention guides the bit allocation."""
         return self._model(self.params.guidance.tower)

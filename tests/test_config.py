@@ -56,6 +56,16 @@ def test_settings_cannot_be_changed():
         ("k: 0.75", "k: three", 'guidance.k must be a number, not "three".'),
         ("grid: 8", "grid: 8.5", "guidance.grid must be a whole number, not 8.5."),
         ("seed: 7", "seed: true", "seed must be a whole number, not true."),
+        (
+            "micro-llava: {weights: pretrained/mllm/micro-llava}",
+            "micro-llava: {weights: pretrained/mllm/micro-llava, dtype: int8}",
+            "mllm.micro-llava.dtype must be 'auto', 'bfloat16', 'float16' or 'float32', not \"int8\".",
+        ),
+        (
+            "micro-llava: {weights: pretrained/mllm/micro-llava}",
+            "micro-llava: {weights: pretrained/mllm/micro-llava, dtyp: float16}",
+            "mllm.micro-llava.dtyp is not a setting.",
+        ),
         ("seed: 7", "seed: -1", "seed must be greater than or equal to 0, not -1."),
         ("[0, 1, 2, 3, 4, 5]", "[0, 11]", "evaluation.qualities.1 must be less than or equal to 9, not 11."),
         ("[0, 1, 2, 3, 4, 5]", "[2, 1]", "evaluation.qualities must rise without repeating a value."),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from components.commands.options import add_codec_and_json, add_frames, add_maximum_pixels
+from components.commands.options import add_codec_and_json, add_dtype, add_frames, add_maximum_pixels
 from components.errors import CotamError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         default="pretrained/mllm/micro-llava",
         help="a folder or a Hugging Face name such as llava-hf/llava-1.5-7b-hf (default: %(default)s)",
     )
+    add_dtype(parser)
     parser.add_argument("--adapter", metavar="PATH", help="an adapter's folder, or models:/NAME@champion")
     add_frames(parser, "of a video that is not coded: how many frames the model sees, spread evenly")
     add_maximum_pixels(parser, "of a coded file: refuse more")
@@ -107,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
             typed = not args.interactive or sys.stdin.isatty()
             print(exchange["answer"] if typed else f"{PROMPT}{exchange['question']}\n{exchange['answer']}", flush=True)
     if args.json:
-        report = {"file": str(args.file), "kind": str(opened.kind), "mllm": args.mllm, "adapter": args.adapter}
+        report = {"file": str(args.file), "kind": str(opened.kind), "mllm": args.mllm, "dtype": args.dtype}
+        report |= {"adapter": args.adapter}
         print(json.dumps(report | opened.cost | {"answers": asked}, indent=2))
     return 0
 
@@ -212,7 +214,7 @@ def _show(args: argparse.Namespace, opened: Opened) -> tuple["Mllm", "Seen"]:
     from components.mllm.showing import check_kind
 
     adapter, pictures = None, opened.pictures
-    mllm = load_mllm(args.mllm)
+    mllm = load_mllm(args.mllm, dtype=args.dtype)
     check_kind(mllm.family, opened.kind)
     if opened.stream is not None:
         pictures = _decode(args, opened)

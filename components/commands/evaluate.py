@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from components.commands.options import add_dtype
 from components.paths import CODING_CACHE, PRETRAINED, ROOT, Paths
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def add_parser(sub: argparse._SubParsersAction) -> None:
         default=str(MLLM),
         help="a folder or a Hugging Face name; pretrained/mllm/micro-llava by default",
     )
+    add_dtype(parser)
     parser.add_argument(
         "--adapter",
         metavar="PATH",
@@ -105,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
             seed=settings.seed,
         )
         taking_part = {"codec": args.codec, "mllm": args.mllm, "adapter": contest.adapter and str(contest.adapter)}
+        taking_part |= {"dtype": args.dtype}
         summary |= {"inputs": taking_part | {"images": len(list((benchmarks / "bench/images").iterdir()))}}
         write_json(out / "summary.json", summary)
     if args.json:
@@ -152,6 +155,7 @@ def _contest(args: argparse.Namespace, settings: "Settings") -> "Contest":
         guidance=settings.guidance.model_dump(exclude={"tower"}),
         qualities=sorted(set(args.qualities or settings.evaluation.qualities)),
         cache=None if args.no_cache else args.cache,
+        dtype=args.dtype,
     )
     contest.check_qualities()
     return contest

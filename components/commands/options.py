@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from components.cores import cores
+from components.placing import DTYPES
 
 CODEC = "pretrained/codec/elic-micro"
 
@@ -34,6 +35,16 @@ def add_maximum_pixels(parser: argparse.ArgumentParser, refused: str) -> None:
 def add_frames(parser: argparse.ArgumentParser, of: str) -> None:
     """`--frames`, of commands that read videos which are not coded; `of` says of what, and how many frames."""
     parser.add_argument("--frames", type=at_least(1), metavar="N", help=f"{of} (default: 16)")
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """`--dtype`, of commands that run an MLLM."""
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="in what numbers the MLLM's weights are held (default: as they are stored where there is a GPU, else "
+        "float32)",
+    )
 
 
 def add_fast(parser: argparse.ArgumentParser) -> None:

@@ -39,6 +39,7 @@ class Contest:
         guidance: the settings' section of that name, without `tower`.
         qualities: of the codec, rising.
         cache: where streams are kept and found again; None: everything is coded.
+        dtype: of the MLLM, as `load_mllm` takes it.
     """
 
     codec: Path
@@ -49,6 +50,7 @@ class Contest:
     guidance: Mapping[str, Any]
     qualities: Sequence[int]
     cache: Path | None = None
+    dtype: str | None = None
 
     def check_qualities(self) -> None:
         """Raises CotamError: the codec is none, or does not have one of the qualities."""
@@ -113,7 +115,7 @@ def compare(
     coded = {job: done[job] for job in jobs}
     write_streams(out / "streams.zip", ((job.setting, BENCH, coded[job].files) for job in jobs))
 
-    models = Models(contest.codec, contest.mllm, contest.adapter, benchmarks, out / "streams.zip")
+    models = Models(contest.codec, contest.mllm, contest.adapter, benchmarks, out / "streams.zip", contest.dtype)
     outcomes = evaluate(models, [BENCH], work, workers)
     codec, mllm = contest.codec_name, contest.mllm_name
     scores = scores_json(codec, mllm, outcomes, models)

@@ -24,13 +24,17 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Models:
-    """The folders of what takes part, and of what is asked about. Only `cotam` needs an adapter."""
+    """The folders of what takes part, and of what is asked about. Only `cotam` needs an adapter.
+
+    `dtype` is the MLLM's, as `load_mllm` takes it.
+    """
 
     codec: Path
     mllm: Path
     adapter: Path | None
     benchmarks: Path
     streams: Path
+    dtype: str | None = None
 
     def take_videos(self) -> bool:
         """Whether the MLLM is of a family that does.
@@ -54,7 +58,7 @@ class Models:
         from components.mllm import load_mllm
         from components.mllm.showing import check_fit
 
-        codec, mllm = Codec.from_pretrained(self.codec), load_mllm(self.mllm)
+        codec, mllm = Codec.from_pretrained(self.codec), load_mllm(self.mllm, dtype=self.dtype)
         adapter = None if self.adapter is None else LatentAdapter.load(self.adapter)
         if adapter is not None:
             check_fit(adapter, mllm.tower, codec.config.latent_channels, codec.model_id)

@@ -23,6 +23,7 @@ def run(inputs: StepInputs) -> None:
         adapter=paths.joint(codec, mllm) / "adapter",
         benchmarks=paths.benchmarks,
         streams=paths.rate(codec) / "streams.zip",
+        dtype=inputs.mllm_dtype,
     )
     with_clips = (paths.benchmarks / CLIPS).is_dir() and models.take_videos()
     outcomes = evaluate(models, (*STYLES, CLIPS) if with_clips else STYLES, inputs.work, inputs.params.threads)

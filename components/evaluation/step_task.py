@@ -80,7 +80,8 @@ def _asker(inputs: TaskInputs, task_dict: dict[str, Any]) -> Any:
     from components.mllm import load_mllm
     from components.mllm.showing import check_fit
 
-    codec, mllm = Codec.from_pretrained(inputs.codec_weights), load_mllm(inputs.mllm_weights)
+    codec = Codec.from_pretrained(inputs.codec_weights)
+    mllm = load_mllm(inputs.mllm_weights, dtype=inputs.mllm_dtype)
     adapter = LatentAdapter.load(inputs.paths.joint(inputs.codec, inputs.mllm) / "adapter")
     check_fit(adapter, mllm.tower, codec.config.latent_channels, codec.model_id)
     guide = load_guide(**inputs.params.guidance.as_dict() | {"tower": inputs.tower_weights})
