@@ -12,6 +12,13 @@ Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
 
+def best_device() -> "torch.device":
+    """Where the pipeline's frozen parts beside the MLLM are run: the first GPU, or the CPU where there is none."""
+    import torch
+
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def check_dtype(dtype: Any) -> None:
     """Raises CotamError where an MLLM's weights cannot be held in it; None, and what torch has itself, will do."""
     import torch

@@ -19,6 +19,8 @@ from components.files import sha256_tree
 from components.weights import resolve
 
 if TYPE_CHECKING:
+    import torch
+
     from components.codec import Codec, Decoded
     from components.evaluation.coding_cache import CodingCache
 
@@ -34,11 +36,13 @@ class Guide:
         tower: a CLIP's folder or name; loaded when the first picture comes.
         settings: `layers`, `grid`, `k`, `scope` and `levels` of the settings' `guidance` section; one level means that
             there are no maps, and no tower is needed.
+        device: where the tower looks.
     """
 
-    def __init__(self, tower: Path | str, settings: Mapping[str, Any]):
+    def __init__(self, tower: Path | str, settings: Mapping[str, Any], device: "torch.device | str" = "cpu"):
         self._name = tower
         self._settings = dict(settings)
+        self._device = str(device)
 
     @cached_property
     def _folder(self) -> Path:
@@ -48,7 +52,7 @@ class Guide:
     def _tower(self):
         from components.vision import load_tower
 
-        return load_tower(self._folder)
+        return load_tower(self._folder).to(self._device)
 
     @cached_property
     def identity(self) -> str:
@@ -56,6 +60,8 @@ class Guide:
         known = {"levels": 1}
         if self._settings["levels"] > 1:
             known = self._settings | {"tower": sha256_tree(self._folder)}
+            if self._device != "cpu":  # sums in another order may make another map
+                known["device"] = self._device.partition(":")[0]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def __call__(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.int8] | None]:
@@ -140,10 +146,17 @@ def header_bits(setting: Setting, content: bytes) -> int:
 
 
 def load_guide(
-    tower, *, layers: Sequence[int], grid: int, k: float, scope: str = "hierarchical", levels: int = 3
+    tower,
+    *,
+    layers: Sequence[int],
+    grid: int,
+    k: float,
+    scope: str = "hierarchical",
+    levels: int = 3,
+    device: "torch.device | str" = "cpu",
 ) -> Guide:
     """The settings' `guidance` section, whose `tower` is a CLIP's folder or name (`components.weights.resolve`)."""
-    return Guide(tower, {"layers": list(layers), "grid": grid, "k": k, "scope": scope, "levels": levels})
+    return Guide(tower, {"layers": list(layers), "grid": grid, "k": k, "scope": scope, "levels": levels}, device)
 
 
 def portions(names: Pictures | Files) -> Iterator[list[str]]:

@@ -16,6 +16,7 @@ from components.evaluation.benchmarks import BENCHMARKS
 from components.evaluation.coding import Coder, load_guide
 from components.evaluation.coding_cache import CodingCache
 from components.evaluation.evaluate import Models, evaluate, scores_json
+from components.evaluation.known_maps import KnownMaps
 from components.evaluation.metrics import flat_metrics, points_of
 from components.evaluation.pictures import benchmark_names, benchmark_pictures
 from components.evaluation.rate import BENCH, Job, code, rates_of_styles
@@ -23,6 +24,7 @@ from components.evaluation.samples import asked_documents, write_samples
 from components.evaluation.streams import COTAM, Setting, write_streams
 from components.evaluation.summary import SCHEMA, summarise_pair
 from components.files import atomic_write, read_json, write_json
+from components.placing import best_device
 from components.progress import track
 from components.workers import run_jobs
 
@@ -73,9 +75,10 @@ class Contest:
         """Load what encodes."""
         from components.codec import Codec
 
-        guide = load_guide(self.tower, **self.guidance) if self.adapter else None
+        device = best_device()
+        guide = KnownMaps(load_guide(self.tower, **self.guidance, device=device)) if self.adapter else None
         cache = CodingCache(self.cache) if self.cache else None
-        return Coder(Codec.from_pretrained(self.codec), guide, cache)
+        return Coder(Codec.from_pretrained(self.codec, device), guide, cache)
 
     def _codec_config(self) -> AnyConfig:
         try:

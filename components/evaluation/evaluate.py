@@ -16,6 +16,7 @@ from components.evaluation.receive import Receiver
 from components.evaluation.scores import question_rows
 from components.evaluation.streams import CLEAN, CLIPS, Setting, Streams
 from components.files import read_json, write_json
+from components.placing import best_device
 from components.progress import track
 from components.workers import run_jobs
 
@@ -58,8 +59,9 @@ class Models:
         from components.mllm import load_mllm
         from components.mllm.showing import check_fit
 
-        codec, mllm = Codec.from_pretrained(self.codec), load_mllm(self.mllm, dtype=self.dtype)
-        adapter = None if self.adapter is None else LatentAdapter.load(self.adapter)
+        device = best_device()
+        codec, mllm = Codec.from_pretrained(self.codec, device), load_mllm(self.mllm, dtype=self.dtype)
+        adapter = None if self.adapter is None else LatentAdapter.load(self.adapter).to(device)
         if adapter is not None:
             check_fit(adapter, mllm.tower, codec.config.latent_channels, codec.model_id)
         return Receiver(self.benchmarks, Streams(self.streams), Coder(codec), mllm, adapter)

@@ -57,7 +57,7 @@ class CotamModel(Asker, lmms):
         report: a JSON file for what all processes coded: bits, pixels, pictures encoded and found in the cache.
         dtype, device_map: of the MLLM, as `load_mllm` takes them.
         batch_size: questions at a time; lmms-eval's own option --batch_size.
-        device, max_batch_size: lmms-eval's options; the former places the codec.
+        device, max_batch_size: lmms-eval's options; the former places codec, guide and adapter.
 
     Exits with one sentence where something is missing, damaged, or does not fit.
     """
@@ -134,10 +134,10 @@ class CotamModel(Asker, lmms):
                 f"There is no quality {self.quality}; choose 0 (fewest bits) to {self.codec.config.qualities - 1}."
             )
         if adapter:
-            self.adapter = LatentAdapter.load(resolve(adapter))
+            self.adapter = LatentAdapter.load(resolve(adapter)).to(self.codec.device)
             check_fit(self.adapter, self.mllm.tower, self.codec.config.latent_channels, self.codec.model_id)
         if guidance if guidance is not None else bool(adapter):
-            self.guide = load_guide(**config.load().guidance.model_dump())
+            self.guide = load_guide(**config.load().guidance.model_dump(), device=self.codec.device)
         self.cache = None if cache == NONE else CodingCache(cache)
 
     @exits

@@ -10,6 +10,7 @@ from components.evaluation.benchmarks import STYLES
 from components.evaluation.clip_coding import clip_jobs, code_clips
 from components.evaluation.clips import clip_pixels
 from components.evaluation.coding import Coder, Guide, load_guide
+from components.evaluation.known_maps import KnownMaps
 from components.evaluation.pictures import benchmark_pictures, photographs
 from components.evaluation.rate import (
     PHOTOGRAPHS,
@@ -24,6 +25,7 @@ from components.evaluation.rate import (
 )
 from components.evaluation.streams import CLIPS, write_streams
 from components.files import write_json
+from components.placing import best_device
 from components.progress import track
 from components.step_inputs import StepInputs
 from components.workers import run_jobs
@@ -45,7 +47,7 @@ def run(inputs: StepInputs) -> None:
         of_clips = clip_jobs(settings_of(name, qualities), name)
 
     def start():
-        coder = Coder(Codec.from_pretrained(inputs.codec_weights), _guide(inputs))
+        coder = Coder(Codec.from_pretrained(inputs.codec_weights, best_device()), KnownMaps(_guide(inputs)))
 
         def do(job: Job) -> Coded:
             if job.pictures == CLIPS:
@@ -80,4 +82,4 @@ def run(inputs: StepInputs) -> None:
 
 def _guide(inputs: StepInputs) -> Guide:
     guidance = inputs.params.guidance
-    return load_guide(**guidance.as_dict() | {"tower": inputs.tower_weights})
+    return load_guide(**guidance.as_dict() | {"tower": inputs.tower_weights}, device=best_device())

@@ -15,6 +15,7 @@ from components.evaluation.task_results import one_style, task_scores
 from components.files import read_json, write_json
 from components.mllm.loading import kinds_of
 from components.mllm.visual import Kind
+from components.placing import best_device
 from components.progress import track
 from components.task_inputs import TaskInputs
 
@@ -76,16 +77,18 @@ def _asker(inputs: TaskInputs, task_dict: dict[str, Any]) -> Any:
     from components.codec import Codec
     from components.evaluation.coding import Coder, load_guide
     from components.evaluation.coding_cache import CodingCache
+    from components.evaluation.known_maps import KnownMaps
     from components.evaluation.task_asking import TaskAsker
     from components.mllm import load_mllm
     from components.mllm.showing import check_fit
 
-    codec = Codec.from_pretrained(inputs.codec_weights)
+    device = best_device()
+    codec = Codec.from_pretrained(inputs.codec_weights, device)
     mllm = load_mllm(inputs.mllm_weights, dtype=inputs.mllm_dtype)
-    adapter = LatentAdapter.load(inputs.paths.joint(inputs.codec, inputs.mllm) / "adapter")
+    adapter = LatentAdapter.load(inputs.paths.joint(inputs.codec, inputs.mllm) / "adapter").to(device)
     check_fit(adapter, mllm.tower, codec.config.latent_channels, codec.model_id)
-    guide = load_guide(**inputs.params.guidance.as_dict() | {"tower": inputs.tower_weights})
-    coder = Coder(codec, guide, CodingCache(inputs.paths.root / CACHE, CACHE_BYTES))
+    guide = load_guide(**inputs.params.guidance.as_dict() | {"tower": inputs.tower_weights}, device=device)
+    coder = Coder(codec, KnownMaps(guide), CodingCache(inputs.paths.root / CACHE, CACHE_BYTES))
     return TaskAsker(coder, mllm, adapter, task_dict)
 
 

@@ -5,7 +5,7 @@ the decoded pixels and in the same geometry to the decoded latent: crops of it m
 meets the view of the whole (paper, section 3.4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Union
 
@@ -24,6 +24,11 @@ from components.vision.geometry import to_tensor
 if TYPE_CHECKING:
     from components.adapter import LatentAdapter
     from components.codec import Decoded
+
+Sampler = Callable[[Tensor], Tensor]
+"""A map over the pixels -> the tower's patches, (T B, C, gh, gw), input by input."""
+ON_A_GPU = 32
+"""Pictures that an adapter reads together there."""
 
 Picture = Union[Image.Image, np.ndarray, "Decoded"]
 """An image as it is (PIL, or uint8 (H, W, 3)), or as it was decoded."""
@@ -83,8 +88,7 @@ def _views(
         residual_BTND = None
         if adapter:
             sample = partial(framing.sample_latent, image_size=size, grid=family.tower.grid)
-            residual_TBND = _residual([pictures[index] for index in group], adapter, sample, family.tower)
-            residual_BTND = residual_TBND.unflatten(0, (-1, len(group))).transpose(0, 1)
+            residual_BTND = _residual([pictures[index] for index in group], adapter, sample, family.tower)
         for place, index in enumerate(group):
             residuals = [None] * views_BT3HW.shape[1] if residual_BTND is None else residual_BTND[place]
             views = zip(views_BT3HW[place], residuals, strict=True)
@@ -92,12 +96,29 @@ def _views(
     return [shown[index] for index in range(len(pictures))]
 
 
-def _residual(decoded: Sequence["Decoded"], adapter: "LatentAdapter", sample, tower: Tower) -> Tensor:
+def _residual(decoded: Sequence["Decoded"], adapter: "LatentAdapter", sample: Sampler, tower: Tower) -> Tensor:
+    """What the adapter says of pictures of one size, (B, T, N, D), on the CPU wherever it is.
+
+    On a GPU a few at a time, since the MLLM lies there too; on the CPU together, as batched sums differ.
+    """
     latent_BCHW = torch.stack([torch.as_tensor(item.latent) for item in decoded])
     quality_BHW = torch.stack([torch.as_tensor(item.level_map) for item in decoded]).long()
     for codec in dict.fromkeys(item.codec for item in decoded):
         check_fit(adapter, tower, latent_BCHW.shape[1], codec)
-    return adapter(latent_BCHW, quality_BHW, sample)
+    on_cpu = next(adapter.parameters()).device.type == "cpu"
+    return in_parts(adapter, latent_BCHW, quality_BHW, sample, len(decoded) if on_cpu else ON_A_GPU)
+
+
+def in_parts(
+    adapter: "LatentAdapter", latent_BCHW: Tensor, quality_BHW: Tensor, sample: Sampler, at_once: int
+) -> Tensor:
+    """What an adapter says of latents, `at_once` of them together, (B, T, N, D) on the CPU; T inputs for each."""
+    device = next(adapter.parameters()).device
+    parts = [
+        adapter(latent_bCHW.to(device), quality_bHW.to(device), sample).cpu().unflatten(0, (-1, len(latent_bCHW)))
+        for latent_bCHW, quality_bHW in zip(latent_BCHW.split(at_once), quality_BHW.split(at_once), strict=True)
+    ]
+    return torch.cat(parts, dim=1).transpose(0, 1)
 
 
 def _alike(

@@ -21,6 +21,7 @@ from components.codec.transforms import VariableRate
 from components.data.reader import ShardReader
 from components.files import others_by_use, sha256_tree, write_json
 from components.paths import instance_name
+from components.placing import best_device
 from components.step_inputs import StepInputs
 from components.training.feature_store import FeatureStore, Plan, store_key
 from components.training.loop import Examples, Loss, Schedule, train
@@ -39,15 +40,16 @@ class AdapterStage:
 
     def __init__(self, inputs: StepInputs):
         self.inputs = inputs
-        self.codec = Codec.from_pretrained(inputs.codec_weights, fast=None)
+        self.device = best_device()
+        self.codec = Codec.from_pretrained(inputs.codec_weights, self.device, fast=None)
         self.tower = training_tower(load_tower(inputs.mllm_weights, bf16=True))
 
     @cached_property
     def store(self) -> FeatureStore | WithoutPictures:
         """Filled when it is first asked for."""
         inputs, params = self.inputs, self.inputs.params
-        # On the CPU, as it guides an encoder (components/evaluation/coding.py): the maps are those of real streams.
-        guide = load_tower(inputs.tower_weights)
+        # Where it guides the stage `rate` (components/evaluation/coding.py): the maps are those of real streams.
+        guide = load_tower(inputs.tower_weights).to(self.device)
         plan = Plan(
             seed=params.seed,
             qualities=params.adapter.qualities,

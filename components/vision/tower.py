@@ -223,6 +223,7 @@ class Tower(nn.Module):
         self, pixels_B3HW: Tensor, layers: Sequence[int], look: Callable[[nn.Module, Tensor], Tensor]
     ) -> Tensor:
         layers = [self._index(layer, self.layers - 1) for layer in layers]
+        pixels_B3HW = pixels_B3HW.to(next(self.parameters()).device)
         maps_BN = []
         with self._precision(pixels_B3HW):
             hidden_BTD = self._embed(self.patch_embed(pixels_B3HW))
