@@ -16,7 +16,7 @@ from components.errors import CotamError
 from components.evaluation.variant_results import RATE
 from components.files import atomic_file, read_json
 from components.paths import ROOT
-from components.reporting.ablation_summary import cells, gains
+from components.reporting.ablation_summary import CELLS, cells, gains, worded
 from components.reporting.marks import fill
 
 FOUND = ROOT / "results/ablations"
@@ -29,12 +29,12 @@ KEPT = ROOT / "docs/ablations"
 
 def claims_table(found: dict[str, Any], only: tuple[str, ...] = ()) -> str:
     """Markdown: a row per comparison of all claims, or of some; the claim's verdict stands in its first."""
-    lines = ["| claim | compared | found | expected | verdict |", "| --- | --- | --- | --- | --- |"]
+    lines = [f"| claim | {' | '.join(CELLS)} |", "| --- " * (1 + len(CELLS)) + "|"]
     for claim in found["claims"]:
         if only and claim["id"] not in only:
             continue
         for place, one in enumerate(claim["comparisons"]):
-            head = f"**{claim['id']}: {claim['verdict']}**" if place == 0 else ""
+            head = f"**{claim['id']}: {worded(claim)}**" if place == 0 else ""
             lines.append(f"| {' | '.join((head, *cells(one)))} |")
     return "\n".join(lines)
 

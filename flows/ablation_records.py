@@ -15,7 +15,7 @@ from prefect.states import State
 
 from components.config import Settings
 from components.files import atomic_write
-from components.reporting.ablation_summary import cells
+from components.reporting.ablation_summary import CELLS, cells, worded
 from components.reporting.claim_figures import claim_figures, standalone
 from components.tracking.client import TrackingClient, metric_point
 from components.tracking.stage_run import flatten
@@ -54,7 +54,7 @@ class VariantRecords:
         """Log what the variants came to on the runs that `ended` well, and the verdicts as tags of the flow's run."""
         client = TrackingClient(self.uri)
         try:
-            client.log_batch(self.parent, tags={f"claim.{claim['id']}": claim["verdict"] for claim in found["claims"]})
+            client.log_batch(self.parent, tags={f"claim.{claim['id']}": worded(claim) for claim in found["claims"]})
             for run in (run for run in self.runs if run.name in ended):
                 entry = found["variants"][run.variant]
                 points = list(_points(entry.get("by_seed", {}).get(str(run.seed), entry)))
@@ -94,8 +94,8 @@ def claim_files(found: dict[str, Any], folder: Path) -> list[Path]:
     """A Markdown table per claim, C1.md and so on, and its figures, C1-1.svg; written to `folder` for MLflow."""
     paths, drawn = [], claim_figures(found)
     for claim in found["claims"]:
-        lines = [f"# {claim['id']}: {claim['verdict']}", "", claim["paper"], ""]
-        lines += ["| compared | found | expected | verdict |", "| --- | --- | --- | --- |"]
+        lines = [f"# {claim['id']}: {worded(claim)}", "", claim["paper"], ""]
+        lines += [f"| {' | '.join(CELLS)} |", "| --- " * len(CELLS) + "|"]
         for one in claim["comparisons"]:
             lines.append(f"| {' | '.join(cells(one))} |")
         paths.append(folder / f"{claim['id']}.md")

@@ -24,6 +24,7 @@ from components.errors import CotamError
 from components.files import atomic_write, read_json
 from components.locks import die_with_parent
 from components.paths import ROOT
+from components.reporting.ablation_summary import worded
 from components.variant_checks import check_models
 from components.variants import Run, choose
 from flows import workspace
@@ -161,7 +162,7 @@ def _broken(states: dict, chosen: list[Run]) -> str:
 def _say(found: dict, seconds: float) -> None:
     logger = get_run_logger()
     for claim in found["claims"]:
-        logger.info("%s %s: %s", claim["id"], claim["verdict"], claim["paper"])
+        logger.info("%s %s: %s", claim["id"], worded(claim), claim["paper"])
     logger.info("That took %.0f s.", seconds)
 
 

@@ -4,6 +4,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks.ablation_tables import KEPT, PAGE, TILES, claims_table, document, document_tiles, variants_table
 from components import config
@@ -25,8 +26,10 @@ from components.reporting.verdicts import (
     NOISE,
     SHOWN,
     Expectation,
+    Number,
 )
 from components.variants import runs, settings_of
+from flows.ablation_records import claim_files
 
 IMAGES, QUALITIES = 60, ["0", "1", "2", "3"]
 SEED = config.load().seed
@@ -312,17 +315,56 @@ def test_the_page_says_how_a_variant_differs(found):
     assert "nothing: the main run" in page
 
 
-def test_the_page_says_what_intervals_are_over(found):
+def test_what_rests_on_one_training_says_so_wherever_it_is_shown(found, tmp_path):
+    """`full` has three trainings and the others one, so that only what is about `full` alone is about trainings too."""
     add, results, settings = found
-    alone, seeds = "Intervals are over images alone", "over training seeds"
-    add("full", 0.15)
-    page = render(summarise(results(), settings))
-    assert alone in page and seeds not in page and "first guesses" not in page
-    add("full", 0.15, settings.more_seeds)
+    seeds = [SEED, *settings.more_seeds]
+    add("full", 0.15, seeds)
+    add("no-guidance", 0.05, seeds)
+    add("no-adapter", -0.1)  # trains nothing
     add("icmh-adapt", 0.1)
-    page = render(summarise(results(), settings))
-    assert alone not in page and seeds in page
-    assert "tuned codecs (icmh-adapt) are trained" in page and "first guesses" in page
+    add("mft", 0.05)
+    summary = summarise(results(), settings)
+    claims = {claim["id"]: claim for claim in summary["claims"]}
+    rows = {(claim, one["what"]): one for claim in claims for one in claims[claim]["comparisons"]}
+    expected = {
+        ("C7", "bits saved, CoTAM against the codec alone"): ({"full": seeds}, False),
+        ("C7", "bits saved, CoTAM against ICMH-Adapt"): ({"full": [SEED], "icmh-adapt": [SEED]}, True),
+        ("C7", "bits saved, CoTAM against Bridge-d1"): ({}, False),
+        ("C11", "full over no guidance"): ({"full": seeds, "no-guidance": seeds}, False),
+        ("C11", "full over no adapter"): ({"full": seeds}, False),
+        ("C20", "CoTAM's gain over twice that of the fine-tuned MLLM"): ({"full": seeds, "mft": [SEED]}, True),
+        ("C2", "lost on cross-level questions, more than on low-level ones"): ({}, False),
+    }
+    assert {place: (rows[place]["trainings"], rows[place]["images_only"]) for place in expected} == expected
+    assert claims["C7"]["images_only"] and claims["C20"]["images_only"] and not claims["C2"]["images_only"]
+    assert [summary["variants"][name]["images_only"] for name in ("full", "icmh-adapt", "no-adapter")] == [0, 1, 0]
+
+    shared, alone = f"full, icmh-adapt: {SEED}", f"above 0 | full: {', '.join(map(str, seeds))} | holds |"
+    verdict = rows["C7", "bits saved, CoTAM against ICMH-Adapt"]["verdict"]
+    tables = [claims_table(summary), *(path.read_text() for path in claim_files(summary, tmp_path))]
+    for table in (tables[0], next(text for text in tables[1:] if text.startswith("# C7: not measured (images only)"))):
+        assert f"| above 0 | {shared} | {verdict} (images only) |" in table and alone in table
+    assert "**C7: not measured (images only)**" in tables[0]
+    console = Console(record=True, width=400)
+    print_verdicts(summary, console)
+    page = render(summary)
+    for text in (page, console.export_text()):
+        assert shared in text and f"{verdict} (images only)" in text and "not measured (images only)" in text
+    assert "their intervals are over images only: icmh-adapt, mft." in page
+    assert "tuned codecs (icmh-adapt, mft) are trained" in page and "first guesses" in page
+    drawn = claim_figures(summary)["C7"][0][1]
+    assert "ICMH-Adapt *" in drawn and "the codec alone *" not in drawn and "a variant was trained once" in drawn
+
+
+def test_nothing_is_about_images_only_where_all_was_trained_often(found):
+    add, results, settings = found
+    for variant, shift in (("full", 0.15), ("high-only", 0.05), ("low-only", 0.0), ("no-warmup", 0.1)):
+        add(variant, shift, [SEED, *settings.more_seeds])
+    summary = summarise(results(), settings)
+    claim = next(one for one in summary["claims"] if one["id"] == "C12")
+    assert claim["verdict"] == HOLDS and not claim["images_only"]
+    assert "their intervals are over images only" not in render(summary)
 
 
 def test_every_seed_has_its_own_numbers(found):
@@ -365,12 +407,11 @@ def test_a_stale_main_run_is_passed_over(found, tmp_path):
 def test_the_rule(values, low, high, said):
     value, first, last = values
     resamples = np.array([value, *np.linspace(first, last, 1001)])
-    assert Expectation("x", lambda _: resamples, "points", low, high).check(None).verdict == said
+    number = Number(lambda _: resamples)
+    assert Expectation("x", number, "points", low, high).check(None).verdict == said
 
 
 def test_the_page_and_the_terminal_show_every_claim(found):
-    from rich.console import Console
-
     add, results, settings = found
     add("full", 0.15)
     add("no-adapter", 0.0)

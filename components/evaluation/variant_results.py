@@ -125,6 +125,18 @@ class Results:
                 raise KeyError(f"a seed that {test} and {base} share")
         return over_seeds(np.stack(found), self.seed)
 
+    def trainings(self, test: str, base: str | None = None) -> dict[str, list[int]]:
+        """Of what `gain` compares: variant -> the seeds of its trainings that it rests on; without those that train
+        nothing.
+
+        Raises:
+            KeyError: one of them has no results.
+        """
+        seeds = {variant: sorted(self._of(variant)) for variant in (test, base) if variant is not None}
+        seeds = {variant: found for variant, found in seeds.items() if self.about[variant].model}
+        shared = set.intersection(*map(set, seeds.values())) if seeds else set()
+        return {variant: [seed for seed in found if seed in shared] for variant, found in seeds.items()}
+
     def _of(self, variant: str) -> dict[int, Measured]:
         if variant not in self.runs:
             stale = any(name.rpartition("-")[0] == variant for name in self.stale)

@@ -8,7 +8,7 @@ from markupsafe import Markup
 from components.config_variants import METHODS
 from components.evaluation.variant_results import RATE, SCORE
 from components.reporting import figures
-from components.reporting.ablation_summary import text
+from components.reporting.ablation_summary import text, trainings, worded
 from components.reporting.claim_figures import claim_figures
 from components.reporting.figures import Interval
 from components.reporting.methods import COTAM, JPEG, LEVELS, benchmark_label
@@ -25,10 +25,12 @@ def render(found: dict[str, Any]) -> str:
         "css": stylesheet(),
         "found": found,
         "measured": measured,
-        "repeated": any(len(entry["seeds"]) > 1 for entry in found["variants"].values()),
+        "once": [name for name, entry in measured.items() if entry["images_only"]],
         "baselines": [name for name, entry in measured.items() if METHODS[entry["method"]].baselines],
         "badge": lambda verdict: _BADGES.get(verdict, "unclear"),
         "text": text,
+        "worded": worded,
+        "trainings": trainings,
         "differs": _differs,
         "label": benchmark_label,
         "figures": {

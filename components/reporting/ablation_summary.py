@@ -17,6 +17,8 @@ from components.reporting.ablation_claims import TOLERANCE, find_verdicts
 from components.reporting.drops import level_drops, task_drops
 
 SCHEMA = 1
+IMAGES_ONLY = "images only"
+"""Beside a verdict on something that was trained once: another training might come out otherwise."""
 
 
 def summarise(results: Results, settings: Settings) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
         "changes": changes,
         "differs": _differs(changes, settings),
         "seeds": seeds,
+        "images_only": False,
         "anchor": None,
         "bd_rate": None,
         "bd_score": None,
@@ -62,6 +65,7 @@ def _variant(results: Results, name: str, settings: Settings) -> dict[str, Any]:
         return found
     measured = list(results.runs[name].values())
     found["curve"] = _curve(measured, results.seed)
+    found["images_only"] = len(seeds) == 1 and results.about[name].model != ""
     ground = results.ground(name)
     if ground is None or results.about[name].is_codec_alone:
         return found
@@ -146,11 +150,10 @@ def _category_gains(measured: Sequence[Measured], ground: Ground) -> dict[str, f
 
 def print_verdicts(found: dict[str, Any], console: Console) -> None:
     """The verdicts and the variants' BD-rates, for the terminal."""
-    table = Table("claim", "verdict", "compared", "found", "expected", title="Claims of the ablations")
+    table = Table("claim", *CELLS, title="Claims of the ablations")
     for claim in found["claims"]:
         for place, one in enumerate(claim["comparisons"]):
-            head = (claim["id"], claim["verdict"]) if place == 0 else ("", "")
-            table.add_row(*head, *cells(one)[:3])
+            table.add_row(f"{claim['id']}: {worded(claim)}" if place == 0 else "", *cells(one))
     console.print(table)
     rates = Table("variant", "seeds", "BD-rate (mean)", "BD-score (mean)", title="Against the codec alone")
     for name, entry in found["variants"].items():
@@ -163,9 +166,28 @@ def print_verdicts(found: dict[str, Any], console: Console) -> None:
         console.print(f"The results of {name} are stale and passed over: they were {why}. Run it again to renew them.")
 
 
-def cells(one: dict[str, Any]) -> tuple[str, str, str, str]:
-    """A comparison as a row of a table: what is compared, found, expected, and the verdict on it."""
-    return one["what"], text(one["estimate"], one["unit"], one["missing"]), one["expected"], one["verdict"]
+CELLS = ("compared", "found", "expected", "trainings", "verdict")
+
+
+def cells(one: dict[str, Any]) -> tuple[str, ...]:
+    """A comparison as a row of a table, under the heads `CELLS`."""
+    found = text(one["estimate"], one["unit"], one["missing"])
+    return one["what"], found, one["expected"], trainings(one), worded(one)
+
+
+def worded(one: dict[str, Any]) -> str:
+    """The verdict on a claim or a comparison, which says so where it is about images only."""
+    return f"{one['verdict']} ({IMAGES_ONLY})" if one["images_only"] else one["verdict"]
+
+
+def trainings(one: dict[str, Any]) -> str:
+    """The seeds that a comparison rests on, `full, k-045: 7, 8, 9; mft: 7`; "none" where nothing in it was trained."""
+    if one["estimate"] is None:
+        return ""
+    by_seeds: dict[str, list[str]] = {}
+    for variant, seeds in one["trainings"].items():
+        by_seeds.setdefault(", ".join(map(str, seeds)), []).append(variant)
+    return "; ".join(f"{', '.join(variants)}: {seeds}" for seeds, variants in by_seeds.items()) or "none"
 
 
 def gains(entry: dict[str, Any]) -> tuple[str, str]:

@@ -54,14 +54,20 @@ def _costs(claim: str, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield title, figures.curves("drops", title, panels, size=figures.MEDIUM, share_y=True)
 
 
+def _label(one: dict[str, Any]) -> str:
+    return f"{one['what']} *" if one["images_only"] else one["what"]
+
+
 def _comparisons(claim: dict[str, Any]) -> Iterator[tuple[str, str]]:
     measured = [one for one in claim["comparisons"] if one["estimate"] is not None]
     for unit in dict.fromkeys(one["unit"] for one in measured):
         rows = [
-            Interval(one["what"], _LOOKS.get(one["verdict"], CLEAN), **one["estimate"])
+            Interval(_label(one), _LOOKS.get(one["verdict"], CLEAN), **one["estimate"])
             for one in measured
             if one["unit"] == unit
         ]
         name = f"{claim['id']}-{'points' if unit == 'points' else 'bits'}"
         title = f"{claim['id']}: its comparisons, in {unit}" if unit == "points" else f"{claim['id']}: bits saved"
-        yield title, figures.forest(name, title, rows, xlabel=f"{unit}, 95 % interval")
+        once = any(one["images_only"] for one in measured if one["unit"] == unit)
+        over = "; *: over images only, a variant was trained once" if once else ""
+        yield title, figures.forest(name, title, rows, xlabel=f"{unit}, 95 % interval{over}")

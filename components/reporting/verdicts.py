@@ -5,10 +5,13 @@ that it is above zero, or that it is small. It holds when the whole interval say
 interval says the opposite, is not comparable when two curves share no rates or scores, and is within noise otherwise.
 A claim does not hold when one of its comparisons does not; else it is not measured when a variant is missing, not
 comparable or within noise when one of them is, and holds when all do. Some comparisons are only shown.
+
+Where a variant was trained once, the interval says nothing of how another training would come out: the comparison and
+its claim say that they are about images only.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
@@ -30,6 +33,8 @@ class Comparison:
         expected: `above 0`, or the range in which it is to lie; `nothing` where it is only shown.
         verdict: `holds`, `does not hold`, `within noise`, `not comparable`, `not measured` or `shown only`.
         missing: what there are no results of.
+        trainings: variant -> seeds of its trainings that the number rests on; those that train nothing are not named.
+        images_only: one of them was trained once, so that the interval is over images alone.
     """
 
     what: str
@@ -38,24 +43,46 @@ class Comparison:
     expected: str
     verdict: str
     missing: str = ""
+    trainings: dict[str, list[int]] = field(default_factory=dict)
+    images_only: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the paper's words for it, and what came of it."""
+    """A claim, the paper's words for it, and what came of it; whether a comparison that counts is about images only."""
 
     id: str
     paper: str
     verdict: str
     comparisons: list[Comparison]
+    images_only: bool = False
 
     def as_json(self) -> dict:
         """For verdicts.json (docs/ablations.md)."""
         return asdict(self)
 
 
-Number = Callable[[Results], np.ndarray]
-"""Gives (R,), or raises KeyError naming what is missing."""
+@dataclass(frozen=True)
+class Number:
+    """A function of all results, and what it holds against what.
+
+    Attributes:
+        values: gives (R,), or raises KeyError naming what is missing.
+        pairs: (variant, the other; None: its codec alone), of all comparisons that are in it.
+    """
+
+    values: Callable[[Results], np.ndarray]
+    pairs: tuple[tuple[str, str | None], ...] = ()
+
+    def trainings(self, results: Results) -> tuple[dict[str, list[int]], bool]:
+        """The seeds of each variant's trainings that it rests on, and whether a variant has one alone."""
+        of_pairs = [results.trainings(*pair) for pair in self.pairs]
+        seeds: dict[str, set[int]] = {}
+        for found in of_pairs:
+            for variant, some in found.items():
+                seeds.setdefault(variant, set()).update(some)
+        single = any(len(some) == 1 for found in of_pairs for some in found.values())
+        return {variant: sorted(some) for variant, some in seeds.items()}, single
 
 
 @dataclass(frozen=True)
@@ -71,11 +98,12 @@ class Expectation:
     def check(self, results: Results) -> Comparison:
         """Hold it against the results."""
         try:
-            estimate = Estimate.of(self.number(results))
+            estimate = Estimate.of(self.number.values(results))
         except KeyError as missing:
             said = SHOWN if self._only_shown else MISSING
             return Comparison(self.what, self.unit, None, self._expected, said, str(missing.args[0]))
-        return Comparison(self.what, self.unit, estimate, self._expected, self._verdict(estimate))
+        said, trainings = self._verdict(estimate), self.number.trainings(results)
+        return Comparison(self.what, self.unit, estimate, self._expected, said, "", *trainings)
 
     @property
     def _only_shown(self) -> bool:

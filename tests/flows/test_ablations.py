@@ -37,8 +37,9 @@ def run(inputs):
     rate = {"mean": {"value": -12.5, "low": -20.0, "high": -5.0}}
     entry = {"bd_rate": rate, "bd_score": None, "curve": curve}
     compared = {"what": "a and b", "unit": "points", "expected": "above 0", "verdict": "holds", "missing": ""}
+    compared |= {"trainings": {"full": [7, 8]}, "images_only": False}
     compared["estimate"] = {"value": 1.0, "low": 0.5, "high": 1.5}
-    claim = {"id": "C11", "paper": "Parts matter.", "verdict": "holds", "comparisons": [compared]}
+    claim = {"id": "C11", "paper": "Parts matter.", "verdict": "holds", "comparisons": [compared], "images_only": False}
     found = {"there": there, "claims": [claim], "variants": dict.fromkeys(inputs.params.variants, entry)}
     (inputs.out / "verdicts.json").write_text(json.dumps(found))
     (inputs.out / "index.html").write_text("<p>verdicts</p>")
