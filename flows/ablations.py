@@ -6,10 +6,10 @@
     prefect deployment run ablations/local --watch --param profile=world
     prefect deployment run ablations/cluster --watch
 
-The main run, which all are compared with, and what a variant needs of another that it shares an adapter with, are run
-first if they are not up to date. A stage that fails is tried again; what does not depend on it goes on; the verdicts
-are given on what there is. With a profile all of that happens in a copy (`flows/workspace.py`), and the results come
-back under `results/runs/<name>`.
+The main run, the variants that the chosen ones are held against, and what a variant needs of another that it shares an
+adapter with, are run too if they are not up to date. A stage that fails is tried again; what does not depend on it goes
+on; the verdicts are given on what there is. With a profile all of that happens in a copy (`flows/workspace.py`), and
+the results come back under `results/runs/<name>`.
 """
 
 import os
@@ -25,6 +25,7 @@ from components.files import atomic_write, read_json
 from components.locks import die_with_parent
 from components.paths import ROOT
 from components.reporting.ablation_summary import worded
+from components.reporting.partners import with_partners
 from components.variant_checks import check_models
 from components.variants import Run, choose
 from flows import workspace
@@ -51,7 +52,8 @@ def ablations(
     """Run variants that are not up to date, record all that were asked for, and give the verdicts.
 
     Args:
-        variants: names or patterns (`no-*`) of entries of `variants` in the settings; all of them by default.
+        variants: names or patterns (`no-*`) of entries of `variants` in the settings; all of them by default. What they
+            are held against is run as well (components/reporting/partners.py).
         seeds: of their trainings, `seed` or of `more_seeds`; `seed` alone by default.
         profile: `profiles/<profile>.yaml`, whose values replace those of params.yaml; its `variants`, if it has any,
             are then the only ones.
@@ -74,7 +76,7 @@ def ablations(
     if remote and profile:
         raise CotamError("Other machines do not see a profile: commit the changed params.yaml and run that.")
     settings = workspace.settings_with(checkout, profile)
-    chosen = choose(settings, variants or ["*"], seeds or [settings.seed])
+    chosen = _choose(settings, variants or ["*"], seeds or [settings.seed])
     check_models(settings, (run.variant for run in chosen), checkout)
     folder = workspace.open_changed(checkout, name, profile, {})
     _write_pipeline(folder, remote)
@@ -90,6 +92,19 @@ def ablations(
         raise
     results = workspace.copy_back(folder, checkout, name) if folder != checkout else checkout / "results"
     get_run_logger().info("The report is %s.", results / "ablations/index.html")
+
+
+def _choose(settings: config.Settings, patterns: list[str], seeds: list[int]) -> list[Run]:
+    """The runs that were asked for, and those without which there would be no verdict on them.
+
+    Raises:
+        CotamError: a pattern fits nothing, or a seed is not in the settings.
+    """
+    asked = {run.variant for run in choose(settings, patterns, seeds)}
+    names = with_partners(settings, asked)
+    if added := [name for name in names if name not in asked]:
+        get_run_logger().info("Also run, as what was chosen is held against them: %s.", ", ".join(added))
+    return choose(settings, names, seeds)
 
 
 def _name(profile: str | None, variants: list[str] | None, seeds: list[int] | None) -> str:

@@ -179,15 +179,16 @@ def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, var
     with pytest.raises(AssertionError, match="Failed"):  # prefect's exit code is not 0
         run_deployment(running, "ablations/local", **options)
     said = last_words(running, "ablations")
-    assert f"1 of 2 runs ended well; not high-only-{SEED}." in said and "on purpose" in said
+    assert f"3 of 4 runs ended well; not high-only-{SEED}." in said and "on purpose" in said
     assert (variants_project / "attempts").read_text() == "11"
     verdicts = variants_project / "results/ablations/verdicts.json"
-    assert read_json(verdicts)["there"] == [f"no-adapter-{SEED}"]
+    there = [f"{name}-{SEED}" for name in ("full", "no-adapter", "no-guidance")]
+    assert read_json(verdicts)["there"] == there
     client, [parent, *_] = experiments(running)
     assert parent["info"]["status"] == "FAILED" and tags(parent)["claim.C11"] == "holds"
     children = variant_runs(client, parent)
     assert {name: run["info"]["status"] for name, run in children.items()} == {
-        f"no-adapter-{SEED}": "FINISHED",
+        **dict.fromkeys(there, "FINISHED"),
         f"high-only-{SEED}": "FAILED",
     }
     stages = client.children(children[f"no-adapter-{SEED}"])
@@ -196,7 +197,7 @@ def test_a_failure_is_said_at_the_end_and_made_good_by_the_next_run(running, var
 
     module.write_text(good)
     run_deployment(running, "ablations/local", **options)
-    assert read_json(verdicts)["there"] == [f"high-only-{SEED}", f"no-adapter-{SEED}"]
+    assert read_json(verdicts)["there"] == sorted([*there, f"high-only-{SEED}"])
     client, [parent, *_] = experiments(running)
     assert parent["info"]["status"] == "FINISHED"
     children = variant_runs(client, parent)

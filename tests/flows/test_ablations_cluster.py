@@ -79,7 +79,7 @@ def test_what_other_machines_scored_is_judged_by_the_driver(running, checkouts, 
     except AssertionError as error:
         pytest.fail("\n".join([str(error), *(f"== {log}\n{log.read_text()[-5000:]}" for log in working.values())]))
     found = read_json(driver / "results/ablations/verdicts.json")
-    assert found["there"] == [f"high-only-{SEED}", f"no-adapter-{SEED}"]
+    assert found["there"] == [f"{name}-{SEED}" for name in ("full", "high-only", "no-adapter", "no-guidance")]
     assert not (machine / "results/ablations").exists()
     trained = f"results/variant-training/high-only-{SEED}/model/file.json"
     assert (driver / trained).read_bytes() == (machine / trained).read_bytes()
@@ -100,8 +100,10 @@ def test_a_stage_that_fails_elsewhere_leaves_no_old_result_here(running, checkou
     finally:
         module.write_text(good)
     said = last_words(running, "ablations")
-    assert f"1 of 2 runs ended well; not high-only-{SEED}." in said and "on purpose" in said
-    assert read_json(driver / "results/ablations/verdicts.json")["there"] == [f"no-adapter-{SEED}"]
+    assert f"3 of 4 runs ended well; not high-only-{SEED}." in said and "on purpose" in said
+    assert read_json(driver / "results/ablations/verdicts.json")["there"] == [
+        f"{name}-{SEED}" for name in ("full", "no-adapter", "no-guidance")
+    ]
 
 
 @pytest.mark.parametrize(
