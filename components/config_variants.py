@@ -11,6 +11,9 @@ from pydantic import Field
 
 from components.config_section import Name, Section
 
+VIEWS = ("qualities", "draws", "held_out")
+"""Of `adapter`: which views of the training images are learned from."""
+
 
 @dataclass(frozen=True)
 class Method:
@@ -19,18 +22,21 @@ class Method:
     Attributes:
         trains: components/training/methods has a module for it, called after it with underscores.
         adapter: it has CoTAM's adapter, which `receive` and the section `adapter` speak of.
-        adapter_keys: of the section `adapter`, where it has one; None: all of them.
+        adapter_keys: what its training reads of the section `adapter`; None: all of it. Whatever learns from the views
+            of training images (`AdapterStage.store`) reads `VIEWS`.
         own_codec: it changes the codec too, so its streams are its own.
         deps: what its training reads beside shards and models.
         baselines: the parts of the section `baselines` that its training reads.
+        idle: of these parts, the keys that are others' alone.
     """
 
     trains: bool = True
     adapter: bool = False
-    adapter_keys: tuple[str, ...] | None = None
+    adapter_keys: tuple[str, ...] | None = VIEWS
     own_codec: bool = False
     deps: tuple[str, ...] = ()
     baselines: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
     @property
     def continues_main_run(self) -> bool:
@@ -39,20 +45,45 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "cotam": Method(adapter=True),
+    "cotam": Method(adapter=True, adapter_keys=None),
     "cotam-ft": Method(
         adapter=True,
-        adapter_keys=("lambda_low", "lambda_high", "qualities", "draws", "held_out"),
+        adapter_keys=("lambda_low", "lambda_high", *VIEWS),
         own_codec=True,
         deps=("{start}",),
         baselines=("tuning",),
     ),
-    "bridge-d1": Method(deps=("data/scenes",), baselines=("bridge",)),
-    "bridge-d3": Method(own_codec=True, deps=("data/scenes",), baselines=("bridge", "tuning")),
-    "icmh-adapt": Method(own_codec=True, baselines=("modulation", "tuning")),
-    "mft": Method(deps=("data/scenes",), baselines=("mllm_tuning",)),
-    "mft-full": Method(deps=("data/scenes",), baselines=("mllm_tuning",)),
-    "cft": Method(own_codec=True, deps=("data/scenes",), baselines=("cft", "mllm_tuning", "tuning")),
+    "bridge-d1": Method(adapter_keys=("batch", *VIEWS), deps=("data/scenes",), baselines=("bridge",)),
+    "bridge-d3": Method(
+        adapter_keys=("batch", *VIEWS), own_codec=True, deps=("data/scenes",), baselines=("bridge", "tuning")
+    ),
+    "icmh-adapt": Method(
+        adapter_keys=("lambda_low", "lambda_high", *VIEWS),
+        own_codec=True,
+        baselines=("modulation", "tuning"),
+        idle=("tuning.epochs", "tuning.learning_rate", "tuning.part_scale"),
+    ),
+    "mft": Method(
+        adapter_keys=("batch", *VIEWS),
+        deps=("data/scenes",),
+        baselines=("mllm_tuning",),
+        idle=("mllm_tuning.full_learning_rate",),
+    ),
+    "mft-full": Method(
+        adapter_keys=("batch", *VIEWS),
+        deps=("data/scenes",),
+        baselines=("mllm_tuning",),
+        idle=("mllm_tuning.rank", "mllm_tuning.learning_rate"),
+    ),
+    "cft": Method(
+        own_codec=True,
+        deps=("data/scenes",),
+        baselines=("cft", "mllm_tuning", "tuning"),
+        idle=(
+            *("mllm_tuning.rank", "mllm_tuning.epochs", "mllm_tuning.learning_rate", "mllm_tuning.full_learning_rate"),
+            *("tuning.epochs", "tuning.part_scale", "tuning.rate"),
+        ),
+    ),
     "avif": Method(trains=False),
 }
 """A baseline begins with a line here (docs/adding-a-method.md)."""
@@ -111,17 +142,19 @@ def contradiction(name: str, variants: Mapping[str, Variant], settings: Mapping[
                 return f"{key} has no meaning for {one.method}, which is no learned codec"
     if one.receive != "full" and not method.adapter:
         return f"receive says what becomes of CoTAM's adapter, which {one.method} does not have"
-    if one.adapter and not method.adapter:
-        return f"adapter has no meaning for {one.method}, which has no such adapter (its knobs are in baselines)"
     if one.receive != "full" and method.own_codec:
         return f"receive must be full for {one.method}, whose codec and adapter learn together"
     for key in one.adapter:
         if method.adapter_keys is not None and key not in method.adapter_keys:
-            return f"adapter.{key} has no meaning for {one.method}, whose adapter is the main run's to begin with"
-    for key in one.baselines:
-        if key not in method.baselines:
+            begins = ", whose adapter is the main run's to begin with" if method.adapter else ""
+            return f"adapter.{key} has no meaning for {one.method}{begins}; it reads {', '.join(method.adapter_keys)}"
+    for part, changes in one.baselines.items():
+        if part not in method.baselines:
             reads = f"of baselines it reads {' and '.join(method.baselines)}" if method.baselines else "it reads none"
-            return f"baselines.{key} has no meaning for {one.method}; {reads}"
+            return f"baselines.{part} has no meaning for {one.method}; {reads}"
+        for key in changes:
+            if f"{part}.{key}" in method.idle:
+                return f"baselines.{part}.{key} has no meaning for {one.method}, which does not read it"
     if "tower" in one.guidance:
         return "guidance.tower must be the same for all variants; change it in guidance"
     if one.receive == "picture":
@@ -136,12 +169,20 @@ def contradiction(name: str, variants: Mapping[str, Variant], settings: Mapping[
         for key in ("warmup_layer", "warmup_mixed"):
             if key in one.adapter:
                 return f"adapter.{key} has no meaning where adapter.warmup_epochs is 0"
+    low_alone = adapter["warmup_epochs"] and adapter["warmup_layer"] == 0 and adapter["lambda_low"] == 0
+    if low_alone and method.adapter_keys is None and {"lambda_low", "warmup_epochs", "warmup_layer"} & set(one.adapter):
+        return (
+            "adapter.lambda_low is 0, but a warm-up at adapter.warmup_layer 0 learns from the low-level loss; set "
+            "adapter.warmup_epochs to 0"
+        )
     for key in one.evaluation:
         if key not in OWN_EVALUATION and key in settings["evaluation"]:
             return f"evaluation.{key} must be the same for all variants; change it in evaluation"
         used = "avif_qualities" if one.method == "avif" else "qualities"
         if key != used:
             return f"evaluation.{key} has no meaning for {one.method}, whose qualities are in evaluation.{used}"
+        if len(settings["evaluation"][key]) < 2:
+            return f"evaluation.{key} has a single value, and one point has no BD-rate; name two or more"
     if one.adapter_of is not None:
         return _wrong_sharing(name, variants, settings)
     return None

@@ -39,7 +39,20 @@ def run(settings, variant, seed=SEED):
         ("{receive: picture, adapter: {blocks: 2}}", "adapter has no meaning where receive is picture"),
         ("{receive: picture, adapter_of: full}", "adapter_of has no meaning where receive is picture"),
         ("{receive: adapter, method: mft}", "receive says what becomes of CoTAM's adapter, which mft does not have."),
-        ("{method: bridge-d1, adapter: {blocks: 2}}", "adapter has no meaning for bridge-d1"),
+        ("{method: bridge-d1, adapter: {blocks: 2}}", "adapter.blocks has no meaning for bridge-d1; it reads batch,"),
+        ("{method: icmh-adapt, adapter: {batch: 8}}", "adapter.batch has no meaning for icmh-adapt; it reads"),
+        ("{method: cft, adapter: {batch: 8}}", "adapter.batch has no meaning for cft; it reads qualities, draws"),
+        ("{method: mft, adapter: {lambda_high: 2.0}}", "adapter.lambda_high has no meaning for mft; it reads batch,"),
+        (
+            "{method: mft, baselines: {mllm_tuning: {full_learning_rate: 0.1}}}",
+            "baselines.mllm_tuning.full_learning_rate has no meaning for mft, which does not read it.",
+        ),
+        ("{method: mft-full, baselines: {mllm_tuning: {rank: 2}}}", "baselines.mllm_tuning.rank has no meaning for"),
+        ("{method: icmh-adapt, baselines: {tuning: {epochs: 1}}}", "baselines.tuning.epochs has no meaning for icmh-"),
+        ("{method: cft, baselines: {tuning: {rate: 1.0}}}", "baselines.tuning.rate has no meaning for cft, which"),
+        ("{adapter: {lambda_low: 0.0, warmup_layer: 0}}", "adapter.lambda_low is 0, but a warm-up at"),
+        ("{evaluation: {qualities: [3]}}", "evaluation.qualities has a single value, and one point has no BD-rate;"),
+        ("{method: avif, evaluation: {avif_qualities: [5]}}", "evaluation.avif_qualities has a single value"),
         ("{guidance: {levels: 1, k: 0.5}}", "guidance.k has no meaning where guidance.levels is 1"),
         ("{adapter_of: nobody}", "adapter_of names nobody, which is no variant."),
         ("{adapter_of: bad}", "adapter_of names the variant itself."),
@@ -74,6 +87,11 @@ def test_a_wrong_variant_is_one_sentence_that_names_it_and_the_key(entry, senten
 
 
 def test_what_an_entry_may_say_of_its_method():
+    load("{one: {method: icmh-adapt, adapter: {lambda_high: 2.0, qualities: [1, 2]}}}")
+    load("{one: {method: mft, adapter: {batch: 8}, baselines: {mllm_tuning: {rank: 2}}}}")
+    load("{one: {method: cft, baselines: {cft: {rate: 1.0}, tuning: {learning_rate: 0.001}}}}")
+    load("{one: {adapter: {lambda_low: 0.0, warmup_epochs: 0}}}")
+    load("{one: {method: cotam-ft, adapter: {lambda_low: 0.0}}}", adapter__warmup_layer="0")
     load("{one: {method: cotam-ft, codec: elic, adapter: {lambda_low: 0.5, draws: 1}}}")
     load("{one: {method: cotam-ft, codec: dcae}}", codecs="[elic, dcae]")
     load("{one: {method: cft, guidance: {levels: 1}, baselines: {mllm_tuning: {questions: 1}, tuning: {batch: 8}}}}")
