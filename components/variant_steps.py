@@ -13,13 +13,23 @@ _CODES = ("codec.{codec}", "evaluation.avif_qualities", "evaluation.qualities", 
 _MODELS = ("codec.{codec}", "mllm.{mllm}")
 
 
+def _of_adapter(method: str) -> tuple[str, ...]:
+    keys = METHODS[method].adapter_keys
+    return ("adapter",) if keys is None else tuple(f"adapter.{key}" for key in keys)
+
+
+def _of_baselines(method: str) -> tuple[str, ...]:
+    return tuple(f"baselines.{part}" for part in METHODS[method].baselines)
+
+
 def _train(method: str) -> Step:
     return Step(
         name=f"train-{method}",
         module=f"components.training.methods.{method.replace('-', '_')}",
         function="train",
         summary=f"train what a variant of {method} needs",
-        params=("adapter", "guidance", "baselines", "seed", *_READ),
+        # What it does not read would train it again, as when another method gets a knob.
+        params=(*_of_adapter(method), *_of_baselines(method), "guidance", "seed", *_READ),
         models=(*_MODELS, "tower"),
         deps=("data/shards", *METHODS[method].deps),
         out="results/variant-training/{name}",

@@ -15,7 +15,7 @@ from components.data.reader import ShardReader
 from components.files import write_json
 from components.scenes.companions import scenes_of
 from components.scenes.graph import Scene
-from components.step_inputs import StepInputs
+from components.step_inputs import Params, StepInputs
 from components.training.adapter_stage import AdapterStage
 from components.training.codec_tuning import Loss, TunedCodec, set_prices
 from components.training.loop import Examples, Schedule, train
@@ -33,8 +33,12 @@ class MethodStage(AdapterStage):
 
     def __init__(self, inputs: StepInputs):
         super().__init__(inputs)
-        self.settings = inputs.params.baselines
         self.device = next(self.tower.parameters()).device
+
+    @property
+    def settings(self) -> Params:
+        """The parts of `baselines` that the method reads."""
+        return self.inputs.params.baselines
 
     @cached_property
     def views(self) -> PixelViews:
