@@ -78,7 +78,13 @@ SCORES = tuple(
         runs=runs,
     )
     for name, how, deps, more, runs in (
-        ("evaluate-variant", "with what it has trained", ("{model}",), ("adapter", "baselines"), lambda run: run.model),
+        (
+            "evaluate-variant",
+            "with what it has trained",
+            ("{model}",),
+            ("adapter", "baselines", "data", "scenes"),
+            lambda run: run.model,
+        ),
         ("evaluate-plain", "as they are", (), (), lambda run: not run.model),
     )
 )
@@ -88,8 +94,8 @@ VERDICTS = Step(
     module="components.reporting.step_verdicts",
     summary="hold every claim of the paper's ablations against what was found",
     params=(
-        *("adapter", "baselines", "codecs", "evaluation.avif_qualities", "evaluation.bootstrap"),
-        *("evaluation.qualities", "guidance", "mllms", "more_seeds", "seed", "threads", "variants"),
+        *("adapter", "baselines", "codecs", "data", "evaluation.avif_qualities", "evaluation.bootstrap"),
+        *("evaluation.qualities", "guidance", "mllms", "more_seeds", "scenes", "seed", "threads", "variants"),
     ),
     deps=(
         *("components/reporting/templates/ablations", "components/reporting/templates/shared"),

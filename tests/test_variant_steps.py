@@ -10,10 +10,11 @@ import yaml
 from components import config, variants
 from components.adapter import LatentAdapter
 from components.codec import Codec
+from components.config_variants import METHODS
 from components.errors import CotamError
 from components.evaluation.pictures import benchmark_pictures
 from components.evaluation.streams import Setting, Streams
-from components.files import read_json
+from components.files import read_json, sha256_tree
 from components.mllm import load_mllm
 from components.steps import ABLATION_STEPS, instances, run_step
 from components.training.unseen import WithoutPictures
@@ -96,9 +97,28 @@ def test_a_record_says_how_it_was_made(checkout):
     assert (deep["settings"]["adapter"]["blocks"], deep["settings"]["adapter"]["joint_epochs"]) == (2, 2)
     assert deep["settings"]["guidance"] == settings.guidance.model_dump(mode="json")
     assert (levels["settings"]["guidance"]["levels"], levels["settings"]["guidance"]["k"]) == (7, 0.3)
-    assert levels["settings"].keys() == {"guidance"} and levels["changes"]["adapter_of"] == "full"
+    assert levels["settings"].keys() == {"guidance", "data", "scenes"} and levels["changes"]["adapter_of"] == "full"
+    assert levels["settings"]["scenes"] == settings.scenes.model_dump(mode="json")
     assert avif["settings"] == {} and avif["changes"] == {"method": "avif"}
     assert scores(checkout, "cotam-ft")["settings"]["baselines"]["tuning"]["epochs"] == 1
+    assert scores(checkout, "icmh-adapt")["settings"]["adapter"].keys() == {*METHODS["icmh-adapt"].adapter_keys}
+
+
+def test_a_record_names_the_models_by_their_content(checkout):
+    weights = read_json(checkout.root / "data/weights.json")
+    main, deep, plain, tuned = (
+        scores(checkout, name)["made_of"] for name in ("full", "deep", "no-adapter", "icmh-adapt")
+    )
+    base = {"codec": weights["codec"][CODEC], "mllm": weights["mllm"][MLLM]}
+    assert main == base | {
+        "tower": weights["tower"],
+        "model": {"adapter": sha256_tree(checkout.joint(CODEC, MLLM) / "adapter")},
+    }
+    assert plain == base | {"tower": weights["tower"]}
+    assert deep["model"].keys() == {"adapter"} and deep["model"] != main["model"]
+    assert tuned.keys() == {*base, "model"} and tuned["model"].keys() == {"codec"}
+    assert scores(checkout, "no-guidance")["made_of"]["model"] == main["model"]
+    assert scores(checkout, "avif")["made_of"] == {"mllm": base["mllm"]}
 
 
 def test_full_is_the_main_run(checkout):

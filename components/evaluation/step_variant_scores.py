@@ -10,7 +10,7 @@ from components.evaluation.rate import BENCH
 from components.evaluation.scores import COLUMNS, LEVELS
 from components.evaluation.streams import Setting
 from components.evaluation.variant_receive import VariantModels
-from components.evaluation.variant_record import variant_record
+from components.evaluation.variant_record import made_of, variant_record
 from components.files import read_json, write_json
 from components.step_inputs import StepInputs
 
@@ -38,8 +38,8 @@ def run(inputs: StepInputs) -> None:
     write_json(
         inputs.out / "scores.json",
         {
-            "schema": 1,
             **variant_record(variant, inputs.params.as_dict()),
+            "made_of": made_of(variant, paths.root),
             "rates": {"images": rates["images"], "pixels": rates["pixels"], "files": files},
             "questions": found["questions"],
             "scores": found["scores"][variant.coded_as],

@@ -9,7 +9,7 @@ Shapes: R resamples (row 0 is the real set), S seeds.
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,18 @@ from components.evaluation.curves import Curve, rate_score_curve
 from components.evaluation.rate import BENCH
 from components.evaluation.scores import Scores
 from components.evaluation.streams import CLEAN, Setting
-from components.evaluation.variant_record import variant_record
+from components.evaluation.variant_record import agree, is_of, made_of, variant_record
 from components.files import read_json
 from components.paths import instance_name
 from components.variants import Run, settings_of
 
 RATE, SCORE = "bd_rate", "bd_score"
 OTHER_BENCHMARKS, OTHER_SETTINGS = "made on other benchmarks", "made with other settings"
+OTHER_MODELS = "made with other weights"
 NO_SETTINGS = "made before results said their settings"
+
+
+_Models = Mapping[str, Mapping[str, Any]]
 
 
 class _Stale(Exception):
@@ -163,15 +167,41 @@ def _check_qualities(scores: Mapping[str, Any], wanted: Sequence[int]) -> None:
         raise _Stale(OTHER_SETTINGS)
 
 
-def _check_run(content: Mapping[str, Any], run: Run, settings: Settings) -> None:
-    """Hold what scores.json says of its settings against those that it should have."""
+def _check_run(content: Mapping[str, Any], run: Run, settings: Settings, root: Path) -> None:
+    """Hold what scores.json says of its settings and models against those that it should have."""
     wanted = settings_of(settings, run)
     evaluation = wanted["evaluation"]
     _check_qualities(content["scores"], evaluation["avif_qualities" if run.coded_as == "avif" else "qualities"])
     if "settings" not in content:
         raise _Stale(NO_SETTINGS)
-    if any(content[key] != value for key, value in variant_record(run, wanted).items()):
+    if not is_of(content, variant_record(run, wanted)):
         raise _Stale(OTHER_SETTINGS)
+    if not agree(content.get("made_of", {}), made_of(run, root)):
+        raise _Stale(OTHER_MODELS)
+
+
+def _check_adapter(run: Run, runs: Sequence[Run], settings: Settings, stale: Collection[str], models: _Models) -> None:
+    """Hold a run that uses or goes on from what another has trained against that one's results.
+
+    Args:
+        run: that has results.
+        runs: all of them.
+        settings: which say whose adapter it uses.
+        stale: runs whose results are.
+        models: of every run that has results, what they say it was made of.
+    """
+    shared = settings.variants[run.variant].adapter_of
+    for other in runs:
+        sides = models[run.name], models.get(other.name, {})
+        shares = other.variant == shared and other.seed == run.seed
+        trained = other.model and not settings.variants[other.variant].adapter_of
+        goes_on = trained and run.start == f"{other.model}/adapter"
+        if (shares or goes_on) and other.name in stale:
+            raise _Stale(f"made with the adapter of {other.name}, whose results are stale")
+        if shares and other.name not in models:
+            raise _Stale(f"made with the adapter of {other.name}, of which there are no results")
+        if shares and not agree(*({key: one[key] for key in one.keys() & {"model"}} for one in sides)):
+            raise _Stale(f"made with another adapter than {other.name} has by now")
 
 
 class Reader:
@@ -203,20 +233,30 @@ class Reader:
                     found.stale[instance_name(codec, mllm)] = str(why)
                     continue
                 found.grounds[codec, mllm] = Ground(anchor, self._clean(style | {"scores": clean}))
+        models: dict[str, Mapping[str, Any]] = {}
         for run in runs:
             path = root / "results/variants" / run.name / "scores.json"
             if path.exists():
                 content = read_json(path)
+                models[run.name] = content.get("made_of", {})
                 style = {"questions": content["questions"], "scores": {run.variant: content["scores"]}}
                 files = content["rates"]
                 try:
-                    _check_run(content, run, settings)
+                    _check_run(content, run, settings, root)
                     measured = self._measure(run.variant, files, files["files"], style)
                 except _Stale as why:
                     found.stale[run.name] = str(why)
                     continue
                 found.runs.setdefault(run.variant, {})[run.seed] = measured
                 found.about[run.variant] = run
+        for run in [run for run in runs if run.seed in found.runs.get(run.variant, {})]:
+            try:
+                _check_adapter(run, runs, settings, found.stale, models)
+            except _Stale as why:
+                found.stale[run.name] = str(why)
+                del found.runs[run.variant][run.seed]
+        found.runs = {variant: seeds for variant, seeds in found.runs.items() if seeds}
+        found.about = {variant: run for variant, run in found.about.items() if variant in found.runs}
         self._add_other_codecs(found)
         return found
 
