@@ -12,6 +12,8 @@ from components.errors import CotamError
 from components.files import read_json
 
 SCENES = "data/scenes"
+WITHOUT_CLASS = ("siglip_vision_model",)
+"""Towers without a class token (components/vision, which is not imported here: it would take torch along)."""
 
 
 def check_models(settings: config.Settings, chosen: Iterable[str], root: Path) -> None:
@@ -44,6 +46,8 @@ def _wrong(method: str, settings: dict[str, Any], mllm: str, root: Path) -> Iter
         return
     model = read_json(described)
     tower = model.get("vision_config", {})
+    if "bridge" in reads and tower.get("model_type") in WITHOUT_CLASS:
+        yield f"method is {method}, whose neck makes a class token, but the tower of {mllm} has none"
     layers, width = tower.get("num_hidden_layers"), tower.get("hidden_size")
     if layers is None or width is None:
         return

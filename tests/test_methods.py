@@ -318,7 +318,7 @@ def test_a_question_sees_the_image_and_itself_alone(checkout, tmp_path):
     mllm = load_mllm(checkout.root / "pretrained/mllm/micro-llava")
     lessons = SceneLessons(stage.store, stage.scenes, mllm, 7, 3)
     batch = lessons.batch(0, np.array([4]))
-    answering = Answering(mllm, lessons.image_tokens)
+    answering = Answering(mllm)
     states = mllm.tower.hidden_states(batch["patches"], {mllm.tower.feature_layer})[mllm.tower.feature_layer]
     with torch.no_grad():
         together = float(answering(states, batch)["answer"])

@@ -33,6 +33,11 @@ class BridgeStage(MethodStage):
             CotamError: the settings do not fit the tower.
         """
         settings, config = self.settings.bridge, self.codec.config
+        if not self.tower.cls:
+            raise CotamError(
+                f"{self.inputs.mllm} sees through a tower without a class token, which Bridge's neck makes; name "
+                "another MLLM, or leave the method out."
+            )
         if settings.layer >= self.tower.feature_layer:
             raise CotamError(
                 f"baselines.bridge.layer is {settings.layer}, but the MLLM reads its tower's layer "

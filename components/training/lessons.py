@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from components.errors import CotamError
-from components.mllm import Kind, Mllm
+from components.mllm import Mllm
 from components.scenes.graph import Scene
 from components.scenes.questions import draw_questions
+from components.training.placed import Placed
 
 IGNORED = -100
 HELD_OUT_EPOCH = 2**20  # no training is as long
@@ -40,7 +41,7 @@ class SceneLessons:
         count: questions per picture.
 
     Raises:
-        CotamError: the pictures have no scenes.
+        CotamError: the pictures have no scenes, or the MLLM would cut them into tiles.
     """
 
     def __init__(self, views: Views, scenes: Sequence[Scene] | None, mllm: Mllm, seed: int, count: int):
@@ -50,6 +51,7 @@ class SceneLessons:
                 "data.source to data/scenes, or leave the method out."
             )
         self.views, self.scenes, self.mllm, self.seed, self.count = views, scenes, mllm, seed, count
+        self.picture = Placed(mllm)
 
     def __len__(self) -> int:
         return len(self.views)
@@ -92,7 +94,7 @@ class SceneLessons:
         tokens, owners, places, targets = [], [], [], []
         drawn = draw_questions(self.scenes[example], random, self.count)
         for owner, (_, question) in enumerate(drawn, 1):
-            _, asked = prompt_ids(self.mllm, question.prompt, self.image_tokens)
+            _, asked = self.picture.prompt(question.prompt)
             answer = self.mllm.processor.tokenizer(question.answer, add_special_tokens=False).input_ids
             answer = [*answer, self.mllm.end_tokens[0]]
             tokens += [*asked, *answer[:-1]]
@@ -101,22 +103,15 @@ class SceneLessons:
             places += range(len(asked) + len(answer) - 1)
         return tokens, owners, places, targets
 
-    @property
-    def image_tokens(self) -> int:
-        """What stands for an image in a prompt."""
-        rows, columns = self.mllm.tower.grid
-        whole = self.mllm.model.config.vision_feature_select_strategy != "default"
-        return rows * columns + whole
-
 
 class Answering(nn.Module):
     """An MLLM's cross-entropy on answers, given the tower's states. Its weights are the MLLM's own."""
 
-    def __init__(self, mllm: Mllm, image_tokens: int):
+    def __init__(self, mllm: Mllm):
         super().__init__()
         self.mllm = mllm.model
-        self._family = mllm.family
-        head, _ = prompt_ids(mllm, "?", image_tokens)
+        self._picture = Placed(mllm)
+        head, _ = self._picture.prompt("?")
         self.register_buffer("head_H", torch.tensor(head), persistent=False)
 
     def forward(self, features_BTD: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -126,9 +121,9 @@ class Answering(nn.Module):
             features_BTD: the tower's states at its feature layer, CLS first.
             batch: of `SceneLessons`.
         """
-        model = self._family.model
+        model = self._picture.mllm.model
         embed = model.get_input_embeddings()
-        seen_BNE = self._family.project(features_BTD)
+        seen_BNE = self._picture.embed(features_BTD)
         head_BHE = embed(self.head_H).expand(len(seen_BNE), -1, -1)
         is_image_H = self.head_H == model.config.image_token_id
         places_BHE = is_image_H[None, :, None].expand_as(head_BHE)
@@ -144,11 +139,6 @@ class Answering(nn.Module):
         scores = model.lm_head(hidden_BSE[asked]).float()
         wanted = batch["targets"][asked]
         return {"answer": F.cross_entropy(scores, wanted), "right": (scores.argmax(-1) == wanted).float().mean()}
-
-
-def prompt_ids(mllm: Mllm, question: str, image_tokens: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Ids of the prompt about one image up to its last token, and of the rest."""
-    return mllm.prompts.ids(question, Kind.IMAGE, (mllm.processor.image_token * image_tokens,))
 
 
 def packed_mask(owners_BS: Tensor, places_BS: Tensor, head: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ def tune_mllm(inputs: StepInputs, full: bool) -> None:
     lessons = SceneLessons(stage.store, stage.scenes, mllm, params.seed, settings.questions)
     torch.manual_seed(params.seed)
     save = _learn_all(mllm) if full else _learn_lora(mllm, settings.rank)
-    model = Answering(mllm, lessons.image_tokens)
+    model = Answering(mllm)
 
     def states(patches_BND: Tensor) -> Tensor:
         layer = stage.tower.feature_layer
@@ -49,7 +49,7 @@ def tune_mllm(inputs: StepInputs, full: bool) -> None:
     save(stage.model_folder / "mllm")
 
     untouched_mllm = load_mllm(inputs.mllm_weights)
-    untouched = Answering(untouched_mllm, lessons.image_tokens).to(stage.device)
+    untouched = Answering(untouched_mllm).to(stage.device)
     model.to(stage.device)
 
     def measure(batch: dict[str, Tensor]) -> dict[str, Tensor]:

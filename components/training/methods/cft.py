@@ -28,7 +28,7 @@ def train(inputs: StepInputs) -> None:
     settings, seed = stage.settings.cft, inputs.params.seed
     mllm = load_mllm(inputs.mllm_weights)
     lessons = SceneLessons(stage.views, stage.scenes, mllm, seed, stage.settings.mllm_tuning.questions)
-    answering = Answering(mllm, lessons.image_tokens).to(stage.device)
+    answering = Answering(mllm).to(stage.device)
     model = TunedCodec(trainable(stage.codec), None, picture=True, sample=stage.sample)
     layer = stage.tower.feature_layer
 
