@@ -146,8 +146,51 @@ def test_no_adapter_collapses_only_below_the_codec_alone(found):
     add("full", 0.15)
     for shift, said in ((-0.15, HOLDS), (0.05, FAILS)):
         add("no-adapter", shift)
-        [one] = [c for c in verdict(results(), settings, "C11").comparisons if "codec alone" in c.what]
-        assert one.verdict == said
+        mean, *each = [c for c in verdict(results(), settings, "C11").comparisons if "codec alone" in c.what]
+        assert mean.verdict == said and len(each) == len(BENCHMARKS)
+        assert all((one.estimate.value > 0) == (said == HOLDS) for one in each)
+
+
+def test_a_loss_everywhere_is_one_on_every_benchmark(found):
+    """Where one benchmark is better without guidance, the mean may still be worse."""
+    add, results, settings = found
+    add("full", 0.1)
+
+    def comparisons():
+        found = verdict(results(), settings, "C11")
+        return {one.what: one.verdict for one in found.comparisons}, found.verdict
+
+    add("no-guidance", -0.1)
+    by_name, _ = comparisons()
+    assert len([what for what in by_name if what.startswith("full over no guidance, ")]) == len(BENCHMARKS)
+    assert by_name["full over no guidance, SEED-Bench"] == HOLDS
+    right = [question["benchmark"] == "seedbench" for question in questions()]
+    worse = answers(-0.1, SEED)
+    add("no-guidance", 0, scores={q: [max(pair) for pair in zip(worse[q], right, strict=True)] for q in worse})
+    by_name, said = comparisons()
+    assert by_name["full over no guidance"] == HOLDS
+    assert by_name["full over no guidance, SEED-Bench"] == FAILS and said == FAILS
+
+
+def test_fine_tuning_has_to_gain_little_and_to_collapse(found):
+    add, results, settings = found
+    add("full", 0.15)
+
+    def said():
+        claim = verdict(results(), settings, "C20")
+        return claim.verdict, [one.verdict for one in claim.comparisons][2:], [one.unit for one in claim.comparisons]
+
+    add("mft", 0.0)
+    add("cft", -0.05)
+    assert said() == (HOLDS, [HOLDS] * 3, ["points", "points", "%", "points", "%"])
+    for shift in (0.05, -0.05):  # neither a gain nor a loss of more than the band is little
+        add("mft", shift)
+        assert said()[:2] == (FAILS, [FAILS, HOLDS, HOLDS])
+    add("mft", 0.0)
+    add("cft", 0.05)
+    assert said()[:2] == (FAILS, [HOLDS, FAILS, FAILS])
+    add("cft", 0.0, factor=1.0)
+    assert said()[0] == NOISE
 
 
 def test_noise_over_benchmarks_is_no_uneven_loss(found):
@@ -355,6 +398,21 @@ def test_what_rests_on_one_training_says_so_wherever_it_is_shown(found, tmp_path
     assert "tuned codecs (icmh-adapt, mft) are trained" in page and "first guesses" in page
     drawn = claim_figures(summary)["C7"][0][1]
     assert "ICMH-Adapt *" in drawn and "the codec alone *" not in drawn and "a variant was trained once" in drawn
+
+
+def test_a_claim_that_fails_over_all_trainings_fails_whatever_was_trained_once(found):
+    add, results, settings = found
+    seeds = [SEED, *settings.more_seeds]
+    add("full", 0.0, seeds)
+    add("high-only", 0.15, seeds)
+    add("no-warmup", 0.15, seeds)
+    add("low-only", 0.15)
+    claim = verdict(results(), settings, "C12")
+    assert [(one.verdict, one.images_only) for one in claim.comparisons][:2] == [(FAILS, False), (FAILS, True)]
+    assert claim.verdict == FAILS and not claim.images_only
+    add("high-only", 0.0, seeds)
+    claim = verdict(results(), settings, "C12")
+    assert claim.verdict == FAILS and claim.images_only
 
 
 def test_nothing_is_about_images_only_where_all_was_trained_often(found):

@@ -49,7 +49,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim, the paper's words for it, and what came of it; whether a comparison that counts is about images only."""
+    """A claim, the paper's words for it, and what came of it; whether that rests on what is about images only."""
 
     id: str
     paper: str
