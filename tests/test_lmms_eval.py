@@ -248,7 +248,7 @@ def test_what_several_processes_coded_is_put_together(tmp_path):
 def test_python_m_lmms_eval_answers_videos_of_the_official_layout(tmp_path, models):
     write_official(tmp_path)
     chosen = {"mllm": models / "onevision", "codec": models / "codec", "cache": "none", "frames": 4}
-    out = ("--output_path", str(tmp_path / "out"))
+    out = ("--output_path", str(tmp_path / "out"), "--log_samples")
     done = run_command(tmp_path, "videomme", sys.executable, "-m", "lmms_eval", *out, **chosen)
     assert done.returncode == 0, done.stderr[-2000:]
     check_what_was_said_of_videos(tmp_path, Evaluated(tmp_path / "out"), models)
