@@ -165,9 +165,10 @@ def test_what_is_no_tower(folders, tmp_path):
 
 def test_a_tower_without_its_weights(folders, tmp_path):
     folder = hub_internvit_folder(tmp_path / "tower")
-    (folder / "model.safetensors").unlink()
+    weights = (folder / "model.safetensors").rename(tmp_path / "elsewhere")
     with pytest.raises(CotamError, match="has no weights: its safetensors files are missing"):
         open_tower(folder)
+    weights.rename(folder / "model.safetensors")
     for make, name in ((siglip_folder, "encoder.layers.0.mlp.fc1.weight"), (internvit_folder, "lambda_1")):
         folder_of_one = make(tmp_path / name)
         file = next(folder_of_one.glob("model*.safetensors"))
