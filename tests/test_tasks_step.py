@@ -166,17 +166,23 @@ def test_the_second_mllm_has_nothing_encoded(checkout, scores, monkeypatch):
     assert caches[0].encoded == 0 and caches[0].found == 6 * IMAGES
 
 
-def test_a_killed_evaluation_goes_on_where_it_was(checkout, scores, monkeypatch):
-    folder = task_folder(checkout, CODEC, MLLM, "mme")
-    before, asked, answer = sha256_tree(folder), [], TaskAsker.answer
+def killed(asked):
+    """`TaskAsker.answer` of a process that is killed at its last setting; which were asked about goes to a list."""
+    answer = TaskAsker.answer
 
-    def killed(self, requests, setting):
+    def answers(self, requests, setting):
         asked.append(setting)
         if setting == Setting("cotam", "4"):
             raise KeyboardInterrupt
         return answer(self, requests, setting)
 
-    monkeypatch.setattr(TaskAsker, "answer", killed)
+    return answers
+
+
+def test_a_killed_evaluation_goes_on_where_it_was(checkout, scores, monkeypatch):
+    folder = task_folder(checkout, CODEC, MLLM, "mme")
+    before, asked, answer = sha256_tree(folder), [], TaskAsker.answer
+    monkeypatch.setattr(TaskAsker, "answer", killed(asked))
     with pytest.raises(KeyboardInterrupt):
         ask(checkout, "mme")
     assert sha256_tree(folder) == before
@@ -187,15 +193,8 @@ def test_a_killed_evaluation_goes_on_where_it_was(checkout, scores, monkeypatch)
 
 
 def test_a_killed_evaluation_begins_anew_on_other_data(checkout, scores, monkeypatch):
-    asked, answer = [], TaskAsker.answer
-
-    def killed(self, requests, setting):
-        asked.append(setting)
-        if setting == Setting("cotam", "4"):
-            raise KeyboardInterrupt
-        return answer(self, requests, setting)
-
-    monkeypatch.setattr(TaskAsker, "answer", killed)
+    asked = []
+    monkeypatch.setattr(TaskAsker, "answer", killed(asked))
     for identity, times in (("some", 1), ("other", 2), ("some", 2)):
         monkeypatch.setattr(OfficialTask, "identity", identity)
         with pytest.raises(KeyboardInterrupt):

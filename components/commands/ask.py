@@ -108,8 +108,8 @@ def run(args: argparse.Namespace) -> int:
             typed = not args.interactive or sys.stdin.isatty()
             print(exchange["answer"] if typed else f"{PROMPT}{exchange['question']}\n{exchange['answer']}", flush=True)
     if args.json:
-        report = {"file": str(args.file), "kind": str(opened.kind), "mllm": args.mllm, "dtype": args.dtype}
-        report |= {"adapter": args.adapter}
+        report = {"file": str(args.file), "kind": str(opened.kind)}
+        report |= {name: getattr(args, name) for name in ("mllm", "dtype", "adapter")}
         print(json.dumps(report | opened.cost | {"answers": asked}, indent=2))
     return 0
 

@@ -106,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
             replicates=evaluation.bootstrap,
             seed=settings.seed,
         )
-        taking_part = {"codec": args.codec, "mllm": args.mllm, "adapter": contest.adapter and str(contest.adapter)}
-        taking_part |= {"dtype": args.dtype}
+        taking_part = {name: getattr(args, name) for name in ("codec", "mllm", "dtype")}
+        taking_part |= {"adapter": contest.adapter and str(contest.adapter)}
         summary |= {"inputs": taking_part | {"images": len(list((benchmarks / "bench/images").iterdir()))}}
         write_json(out / "summary.json", summary)
     if args.json:
